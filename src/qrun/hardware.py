@@ -1,0 +1,107 @@
+"""What a machine has: its processor, memory and GPUs, as values.
+
+Pure: asks no device (that is `probe`). Sizes are bytes, rates bytes per second, unknown is None.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from qrun.units import GIB
+
+__all__ = ["Cpu", "Device", "DeviceKind", "Hardware", "engine_threads"]
+
+DeviceKind = Literal["cuda", "rocm", "vulkan", "metal", "cpu"]
+
+# What stays free beside an engine, per device (DESIGN 3.4; the engine's own CUDA context is inside the 1.5 GiB).
+_CUDA_RESERVE_BYTES = 3 * GIB // 2
+_GPU_RESERVE_BYTES = GIB
+_RAM_RESERVE_BYTES = 2 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """The processor. `quota_cores` is what the cgroup allows of it (None: no limit)."""
+
+    name: str | None
+    arch: str
+    logical_cores: int | None = None
+    physical_cores: int | None = None
+    performance_cores: int | None = None
+    quota_cores: float | None = None
+    isa: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU. On unified memory (`unified`) its bytes are the host's own and are never added to them."""
+
+    name: str
+    kind: DeviceKind
+    memory_bytes: int
+    free_bytes: int | None = None
+    bandwidth_bytes_per_s: float | None = None
+    compute_capability: str | None = None
+    unified: bool = False
+    working_set_bytes: int | None = None
+    uuid: str | None = None
+    driver: str | None = None
+
+    @property
+    def budget_bytes(self) -> int:
+        """What a model may take of this device today: free memory less the reserve of its kind (DESIGN 3.4)."""
+        if self.kind == "metal":
+            limit = self.working_set_bytes if self.working_set_bytes is not None else _metal_limit(self.memory_bytes)
+            if self.free_bytes is not None:
+                limit = min(limit, self.free_bytes)
+            return max(0, limit - _GPU_RESERVE_BYTES)
+        free = self.memory_bytes if self.free_bytes is None else self.free_bytes
+        reserve = _CUDA_RESERVE_BYTES if self.kind == "cuda" else _GPU_RESERVE_BYTES
+        return max(0, free - reserve)
+
+
+def _metal_limit(memory_bytes: int) -> int:
+    """The Metal working set macOS allows by default: 2/3 of memory to 32 GiB, 3/4 to 64, 84 % above (DESIGN 3.4)."""
+    if memory_bytes <= 32 * GIB:
+        return memory_bytes * 2 // 3
+    if memory_bytes <= 64 * GIB:
+        return memory_bytes * 3 // 4
+    return memory_bytes * 84 // 100
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A machine. `ram_limit_bytes` is the cgroup's limit, `ram_free_bytes` what is free within it now."""
+
+    name: str
+    os: str
+    cpu: Cpu
+    ram_bytes: int
+    ram_free_bytes: int | None = None
+    ram_limit_bytes: int | None = None
+    ram_bandwidth_bytes_per_s: float | None = None
+    gpus: tuple[Device, ...] = ()
+    simulated: bool = False
+
+    @property
+    def ram_budget_bytes(self) -> int:
+        """Host RAM a model may take today: what is free within every limit, less 2 GiB for the rest (DESIGN 3.4)."""
+        free = self.ram_bytes if self.ram_free_bytes is None else self.ram_free_bytes
+        if self.ram_limit_bytes is not None:
+            free = min(free, self.ram_limit_bytes)
+        return max(0, free - _RAM_RESERVE_BYTES)
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether any accelerator was found."""
+        return bool(self.gpus)
+
+
+def engine_threads(cpu: Cpu) -> int:
+    """Threads for an engine: performance cores within the cgroup's quota, at least one.
+
+    Decoding is bound by memory: hyper-threads and efficiency cores slow it (DESIGN section 4).
+    """
+    cores = cpu.performance_cores or cpu.physical_cores or cpu.logical_cores or 1
+    if cpu.quota_cores is not None:
+        cores = min(cores, max(1, int(cpu.quota_cores)))
+    return max(1, cores)

@@ -1,0 +1,91 @@
+"""The resolver's answer as values: what was chosen, what was passed over and why.
+
+Pure. `resolution_json` turns it into the contract of `qrun resolve --json` (DESIGN section 2, docs/resolve-json.md).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from qrun.errors import QrunError
+from qrun.hardware import Hardware
+from qrun.memory import MemoryNeed
+from qrun.model import Candidate
+from qrun.placement import Placement
+from qrun.quality import Quality
+from qrun.request import KvType, Request
+from qrun.speed import Speed
+
+__all__ = ["REASONS", "Choice", "EngineState", "Reason", "Rejection", "Resolution"]
+
+Reason = Literal[
+    "too_large",
+    "worse_quality",
+    "slower",
+    "same_as_chosen",
+    "engine_unavailable",
+    "hardware_unsupported",
+    "architecture_unsupported",
+    "filtered",
+    "incomplete",
+    "mislabelled",
+    "unsafe",
+    "access_denied",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What the resolver needs to know of a runner on this machine. `why_not`: why its engine cannot run here."""
+
+    runner: str
+    formats: frozenset[str]
+    installed: bool
+    can_install: bool = True
+    why_not: str | None = None
+    architectures: frozenset[str] | None = None  # that it can load; None: unknown, all are tried
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate with the settings it would run with, and what they cost and give."""
+
+    candidate: Candidate
+    engine: str
+    engine_installed: bool
+    n_ctx: int
+    n_parallel: int
+    kv_cache_type: KvType
+    placement: Placement
+    memory: MemoryNeed
+    speed: Speed | None
+    quality: Quality
+    cache_ram_bytes: int  # host RAM left for the engine's prompt cache
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A candidate that was not chosen: one closed `reason` for programs, its `detail` for people."""
+
+    candidate: Candidate
+    engine: str | None
+    reason: Reason
+    detail: str
+    would_fit: str | None = None
+    needed_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The whole decision. Exactly one of `chosen` and `error` is None; every loser stands once in `rejected`."""
+
+    request: Request
+    n_ctx: int | None  # the context decided for, None where no model was found
+    base_model: str | None
+    hardware: Hardware
+    chosen: Choice | None
+    alternatives: tuple[Choice, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: QrunError | None = None

@@ -1,0 +1,111 @@
+"""What a runner is: it finds its engine and says how to launch it. qrun knows runners only through this.
+
+A runner decides, it starts nothing: `find` looks, `launch` returns a command line as a value, and `supervisor` owns the
+process. Runners are found through the entry-point group `qrun.runners` and import nothing heavy themselves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from qrun.placement import Placement
+from qrun.request import KvType
+
+__all__ = ["Engine", "EngineSearch", "Found", "Launch", "Runner", "ServePlan", "TcpAddress", "UnixAddress"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSearch:
+    """Where a runner may look, in the order it decides: nothing here was read from the environment by the runner."""
+
+    environment: Path | None  # qrun's own environment of this engine, with its stamp; None: not installed
+    override: str | None = None  # e.g. QRUN_LLAMA_SERVER
+    path: str = ""  # the PATH to search
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that can be launched. `flavour` tells builds of one engine apart, `origin` where it was found."""
+
+    runner: str
+    flavour: Literal["ready", "native", "system"]
+    version: str | None
+    executable: Path  # the server binary, or the interpreter that runs the engine
+    origin: str
+    backends: frozenset[str] = frozenset({"cpu"})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of a search: an engine, or why there is none and the command that mends it."""
+
+    engine: Engine | None
+    why_not: str | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A unix socket in a folder only this user can enter."""
+
+    socket: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A loopback port, where there are no unix sockets; guarded by the launch's `api_key`."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServePlan:
+    """Everything an engine must be told, decided before it is launched. `extra_args` follow `--` of the user's line."""
+
+    model_path: Path
+    alias: str
+    n_ctx: int  # per request; the engine is given n_ctx * n_parallel
+    n_parallel: int
+    kv_cache_type: KvType
+    placement: Placement
+    threads: int
+    cache_ram_bytes: int
+    private_dir: Path  # mode 0700: for sockets, gone when the engine stops
+    mmproj_path: Path | None = None
+    extra_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A child process as a value. `env` is added to the child's environment; the key travels there, never in argv."""
+
+    argv: tuple[str, ...]
+    address: UnixAddress | TcpAddress
+    api_key: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    health_path: str = "/health"
+
+
+class Runner(Protocol):
+    """An engine's driver. Stateless; made without arguments by the registry."""
+
+    name: str
+    formats: frozenset[str]
+
+    def find(self, search: EngineSearch) -> Found:
+        """The engine that would be launched, or why there is none. Starts at most `--version` and `--help`."""
+        ...
+
+    def cannot(self, engine: Engine, plan: ServePlan) -> tuple[str, ...]:
+        """What of `plan` this engine lacks, as the user wrote it; empty where it can do all."""
+        ...
+
+    def launch(self, engine: Engine, plan: ServePlan) -> Launch:
+        """The command that serves `plan`. Pure but for free ports and random keys."""
+        ...
+
+    def explain_failure(self, log_text: str) -> str | None:
+        """The engine's own reason, found in its log; None where the log has none."""
+        ...
