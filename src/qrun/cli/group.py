@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - signature of click
         """The list of commands, from the table alone."""
         rows = [(name, help_text) for name, (_, help_text) in self.table.items()]
         with formatter.section("Commands"):

@@ -3,6 +3,7 @@
 Exit codes are a contract (docs/exit-codes.md). Nothing below this module prints an error or calls `sys.exit`.
 """
 
+import os
 import signal
 import sys
 import traceback
@@ -29,7 +30,7 @@ def main() -> None:
     sys.exit(run_cli(sys.argv[1:]))
 
 
-def run_cli(argv: list[str]) -> int:
+def run_cli(argv: list[str]) -> int:  # noqa: PLR0911 - one way out for each way to end
     """Run one command line and return its exit code; errors are printed here and nowhere else."""
     try:
         code = cli.main(args=argv, prog_name="qrun", standalone_mode=False)
@@ -83,7 +84,7 @@ def _crash_line(error: Exception) -> str:
 
 def _reader_left() -> int:
     # The reader of a pipe (`| head`) is gone: nothing is wrong, and Python must not complain at exit.
-    sys.stdout = None  # type: ignore[assignment]  # nothing may flush into the closed pipe any more
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process: the exit flush goes there
     return 0
 
 
