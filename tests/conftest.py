@@ -1,0 +1,112 @@
+"""What the tests share: real engines, real weights, and a qrun that touches none of the user's folders.
+
+Everything that takes long to make lives outside the checkout in one folder, QRUN_TEST_HOME (default:
+`~/.cache/qrun-test`), so that a fresh clone on the same machine is warm. `scripts/test` fills it; a fixture whose part
+is not there fails, so that no engine test is passed over in silence. Only the native engine may be absent: it needs a
+compiler.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qrun.config import Config, read_config
+
+ROOT = Path(__file__).resolve().parent.parent
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+TEST_HOME = Path(os.environ.get("QRUN_TEST_HOME") or _CACHE / "qrun-test")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folders_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the folders, models or engines of the user who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("QRUN_") and not name.startswith("QRUN_TEST_")]:
+            patch.delenv(name)
+        for name in ("QRUN_DATA_DIR", "QRUN_CACHE_DIR", "QRUN_STATE_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_models() -> Path:
+    """A folder of repos `org/name/files` of SmolLM2-135M-Instruct in five quants; not to be written to."""
+    folder = TEST_HOME / "models"
+    script = ROOT / "scripts" / "make_demo_models.py"
+    made = subprocess.run([sys.executable, script, folder], check=False, capture_output=True, text=True)
+    if made.returncode:
+        pytest.fail(f"no demo models: {made.stderr.strip()}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2_q4_1(demo_models: Path) -> Path:
+    """The Q4_1 file of SmolLM2-135M-Instruct, as published."""
+    return demo_models / "qrun-demo" / "SmolLM2-135M-Instruct-GGUF" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def engine_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The settings of a qrun that has the ready llama.cpp engine installed, and no model folder."""
+    return _config_of("data-ready", tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="session")
+def native_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The settings of a qrun that has the native llama.cpp engine installed, and no model folder."""
+    return _config_of("data-native", tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="session")
+def ready_python(engine_config: Config) -> Path:
+    """The interpreter that runs the ready engine."""
+    return _by_hand("ready_python") or _engine_of(engine_config)
+
+
+@pytest.fixture(scope="session")
+def native_server(native_config: Config) -> Path:
+    """The native engine's llama-server; its tools (llama-fit-params, ggml-rpc-server, ...) stand beside it."""
+    by_hand = _by_hand("native_server")
+    if by_hand is None and not native_config.engine_dir("llamacpp").is_dir():
+        pytest.skip("no native build: run scripts/test with a compiler")
+    return by_hand or _engine_of(native_config)
+
+
+@pytest.fixture(scope="session")
+def qrun_exe() -> Path:
+    """The `qrun` command as installed beside the interpreter that runs the tests."""
+    exe = Path(sysconfig.get_path("scripts")) / "qrun"
+    if not exe.exists():
+        pytest.fail(f"no {exe}: run scripts/test, or pip install -e . --group dev")
+    return exe
+
+
+def _config_of(data: str, state_dir: Path) -> Config:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("QRUN_")}
+    folders = {"QRUN_DATA_DIR": TEST_HOME / data, "QRUN_CACHE_DIR": TEST_HOME / "cache", "QRUN_STATE_DIR": state_dir}
+    return read_config(environ | {name: str(folder) for name, folder in folders.items()})
+
+
+def _engine_of(config: Config) -> Path:
+    from qrun.engines import find_engine
+
+    from qrun.errors import EngineMissing
+
+    try:
+        return find_engine(config, "llamacpp").executable
+    except EngineMissing as missing:
+        pytest.fail(f"{missing} (scripts/test installs it for the tests)")
+
+
+def _by_hand(name: str) -> Path | None:
+    """An engine named by QRUN_TEST_READY_PYTHON or QRUN_TEST_NATIVE_SERVER in place of the one scripts/test makes."""
+    named = os.environ.get(f"QRUN_TEST_{name.upper()}")
+    note = TEST_HOME / "by-hand" / name  # until `qrun engines install` is there
+    if not named and note.is_file():
+        named = note.read_text().strip()
+    return Path(named) if named else None
