@@ -3,12 +3,12 @@
 Pure: asks no device (that is `probe`). Sizes are bytes, rates bytes per second, unknown is None.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from qrun.units import GIB
 
-__all__ = ["Cpu", "Device", "DeviceKind", "Hardware", "engine_threads"]
+__all__ = ["Cpu", "Device", "DeviceKind", "DeviceSummary", "Hardware", "engine_threads"]
 
 DeviceKind = Literal["cuda", "rocm", "vulkan", "metal", "cpu"]
 
@@ -20,20 +20,29 @@ _RAM_RESERVE_BYTES = 2 * GIB
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """The processor. `quota_cores` is what the cgroup allows of it (None: no limit)."""
+    """The processor, and how much of it this process may use.
+
+    The core counts are the machine's. `quota_cores` is the cgroup's share of CPU time (None: no limit), `allowed_cores`
+    the physical cores that the affinity mask leaves for an engine (None: no limit known). `isa` holds normalised
+    instruction-set names (`avx2`, `avx512_vnni`, `neon`, `sve`); None is unknown, which is not the same as empty.
+    """
 
     name: str | None
     arch: str
     logical_cores: int | None = None
     physical_cores: int | None = None
     performance_cores: int | None = None
+    allowed_cores: int | None = None
     quota_cores: float | None = None
-    isa: frozenset[str] = field(default_factory=frozenset)
+    isa: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU. On unified memory (`unified`) its bytes are the host's own and are never added to them."""
+    """One GPU. On unified memory (`unified`) its bytes are the host's own and are never added to them.
+
+    `uuid` and `pci_bus_id` name the card for engines: their order of GPUs differs from the driver's (DESIGN section 4).
+    """
 
     name: str
     kind: DeviceKind
@@ -44,17 +53,15 @@ class Device:
     unified: bool = False
     working_set_bytes: int | None = None
     uuid: str | None = None
+    pci_bus_id: str | None = None
     driver: str | None = None
 
     @property
     def budget_bytes(self) -> int:
         """What a model may take of this device today: free memory less the reserve of its kind (DESIGN 3.4)."""
-        if self.kind == "metal":
-            limit = self.working_set_bytes if self.working_set_bytes is not None else _metal_limit(self.memory_bytes)
-            if self.free_bytes is not None:
-                limit = min(limit, self.free_bytes)
-            return max(0, limit - _GPU_RESERVE_BYTES)
         free = self.memory_bytes if self.free_bytes is None else self.free_bytes
+        if self.kind == "metal":
+            free = min(free, self.working_set_bytes or _metal_limit(self.memory_bytes))
         reserve = _CUDA_RESERVE_BYTES if self.kind == "cuda" else _GPU_RESERVE_BYTES
         return max(0, free - reserve)
 
@@ -69,8 +76,22 @@ def _metal_limit(memory_bytes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceSummary:
+    """One entry of `Hardware.devices`: a place a model can be put, as programs are told of it."""
+
+    name: str
+    kind: DeviceKind
+    memory_bytes: int
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hardware:
-    """A machine. `ram_limit_bytes` is the cgroup's limit, `ram_free_bytes` what is free within it now."""
+    """A machine. `ram_limit_bytes` is the tightest cgroup limit, `ram_free_bytes` what is free within it now.
+
+    `notes` are what the probe could not find out and the user should hear, one sentence each. `simulated`: it was read
+    from a hardware file, and is not this machine.
+    """
 
     name: str
     os: str
@@ -81,6 +102,7 @@ class Hardware:
     ram_bandwidth_bytes_per_s: float | None = None
     gpus: tuple[Device, ...] = ()
     simulated: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def ram_budget_bytes(self) -> int:
@@ -95,13 +117,26 @@ class Hardware:
         """Whether any accelerator was found."""
         return bool(self.gpus)
 
+    @property
+    def devices(self) -> tuple[DeviceSummary, ...]:
+        """The GPUs in their order, then host RAM as one entry of kind `cpu` (DESIGN section 2).
+
+        A GPU of unified memory and the last entry tell of the same bytes: they are never added.
+        """
+        gpus = (DeviceSummary(gpu.name, gpu.kind, gpu.memory_bytes, gpu.budget_bytes) for gpu in self.gpus)
+        host = DeviceSummary(self.cpu.name or self.cpu.arch, "cpu", self.ram_bytes, self.ram_budget_bytes)
+        return (*gpus, host)
+
 
 def engine_threads(cpu: Cpu) -> int:
-    """Threads for an engine: performance cores within the cgroup's quota, at least one.
+    """Threads for an engine: performance cores within the affinity mask and the cgroup's quota, at least one.
 
-    Decoding is bound by memory: hyper-threads and efficiency cores slow it (DESIGN section 4).
+    Decoding is bound by memory: hyper-threads and efficiency cores slow it, and threads beyond the quota wait for each
+    other while throttled (DESIGN section 4).
     """
     cores = cpu.performance_cores or cpu.physical_cores or cpu.logical_cores or 1
+    if cpu.allowed_cores is not None:
+        cores = min(cores, cpu.allowed_cores)
     if cpu.quota_cores is not None:
-        cores = min(cores, max(1, int(cpu.quota_cores)))
+        cores = min(cores, int(cpu.quota_cores))
     return max(1, cores)
