@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from qrun.errors import UsageError
 from qrun.hardware import Cpu, Device, Hardware
@@ -77,9 +77,9 @@ def _gpu(entries: Mapping[str, object], prefix: str) -> Device:
     kind = gpu.choice("backend", _BACKENDS)
     memory_bytes = gpu.count("memory_bytes")
     if kind == "metal" and gpu.flag("unified") is False:
-        gpu.refuse("unified", "Metal's memory is always unified: leave the key out, or say true")
+        raise gpu.refusal("unified", "Metal's memory is always unified: leave the key out, or say true")
     if kind != "cuda" and "compute_capability" in entries:
-        gpu.refuse("compute_capability", f"only a GPU of backend cuda has one, this is {kind}")
+        raise gpu.refusal("compute_capability", f"only a GPU of backend cuda has one, this is {kind}")
     return Device(
         name=gpu.text("name"),
         kind=kind,
@@ -102,30 +102,30 @@ class _Table:
         self._prefix = prefix
         for key in entries:
             if key not in takes:
-                self.refuse(key, f"unknown key; allowed are {', '.join(takes)}")
+                raise self.refusal(key, f"unknown key; allowed are {', '.join(takes)}")
         for key in needs:
             if key not in entries:
-                self.refuse(key, f"is missing; needed are {', '.join(needs)}")
+                raise self.refusal(key, f"is missing; needed are {', '.join(needs)}")
 
-    def refuse(self, key: str, why: str) -> NoReturn:
-        raise UsageError(f"{self._prefix}{key}: {why}.")
+    def refusal(self, key: str, why: str) -> UsageError:
+        return UsageError(f"{self._prefix}{key}: {why}.")
 
     def text(self, key: str) -> str:
         value = self._entries[key]
         if not isinstance(value, str) or not value.strip():
-            self.refuse(key, f"must be a text that is not empty, not {value!r}")
+            raise self.refusal(key, f"must be a text that is not empty, not {value!r}")
         return value
 
     def choice(self, key: str, allowed: Sequence[_Word]) -> _Word:
         for word in allowed:
             if word == self._entries[key]:
                 return word
-        self.refuse(key, f"must be one of {', '.join(allowed)}, not {self._entries[key]!r}")
+        raise self.refusal(key, f"must be one of {', '.join(allowed)}, not {self._entries[key]!r}")
 
     def count(self, key: str) -> int:
         value = self._entries[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            self.refuse(key, f"must be a whole number above 0, without a unit or a decimal point, not {value!r}")
+            raise self.refusal(key, f"must be a whole number above 0, without a unit or a decimal point, not {value!r}")
         return value
 
     def part_of(self, whole_key: str, whole: int, *, key: str) -> int | None:
@@ -133,7 +133,7 @@ class _Table:
             return None
         value = self._entries[key]
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= whole:
-            self.refuse(key, f"must be a whole number from 0 to {whole_key} ({whole}), not {value!r}")
+            raise self.refusal(key, f"must be a whole number from 0 to {whole_key} ({whole}), not {value!r}")
         return value
 
     def rate(self, key: str) -> float | None:
@@ -142,13 +142,13 @@ class _Table:
         value = self._entries[key]
         # TOML knows inf and nan; neither is a bandwidth.
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-            self.refuse(key, f"must be a number of bytes per second above 0, like 272e9, not {value!r}")
+            raise self.refusal(key, f"must be a number of bytes per second above 0, like 272e9, not {value!r}")
         return float(value)
 
     def flag(self, key: str) -> bool | None:
         value = self._entries.get(key)
         if value is not None and not isinstance(value, bool):
-            self.refuse(key, f"must be true or false, not {value!r}")
+            raise self.refusal(key, f"must be true or false, not {value!r}")
         return value
 
     def capability(self, key: str) -> str | None:
@@ -156,11 +156,11 @@ class _Table:
             return None
         value = self._entries[key]
         if not isinstance(value, str) or not _CAPABILITY.fullmatch(value):
-            self.refuse(key, f'must be a text like "8.9", not {value!r}')
+            raise self.refusal(key, f'must be a text like "8.9", not {value!r}')
         return value
 
     def tables(self, key: str) -> list[dict[str, object]]:
         value = self._entries.get(key, [])
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            self.refuse(key, "must be tables, each begun by [[gpu]]")
+            raise self.refusal(key, "must be tables, each begun by [[gpu]]")
         return value
