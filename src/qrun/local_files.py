@@ -1,0 +1,81 @@
+"""The files of a folder as they lie on the disk: symbolic links followed, whatever they lead to.
+
+The folder is the user's own, so links to files and folders count as what they point at. Each real folder is entered
+once, so that links that lead back in a circle end. Hidden entries (`.cache`, `.git`) are passed over.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qrun.model import ModelFile
+
+__all__ = ["LocalFile", "files_under", "read_text_head", "subfolders"]
+
+_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file at `disk`, called `path` in its candidate. A link that leads nowhere has `size_bytes` None."""
+
+    path: str
+    disk: Path
+    size_bytes: int | None
+
+    def as_model_file(self) -> ModelFile:
+        """The file as a candidate lists it; its sha256 where it is a link to a Hub cache's blob, which bears it."""
+        blob = Path(os.path.realpath(self.disk)) if self.disk.is_symlink() else None
+        sha256 = blob.name if blob and blob.parent.name == "blobs" and _BLOB.fullmatch(blob.name) else None
+        return ModelFile(self.path, self.size_bytes or 0, sha256)
+
+
+def files_under(root: Path) -> tuple[LocalFile, ...]:
+    """All files below `root`, by path (relative, with `/`). Raises OSError for a folder it cannot list."""
+    return tuple(sorted(_walk(root, "", set()), key=lambda file: file.path))
+
+
+def subfolders(root: Path) -> tuple[Path, ...]:
+    """The folders in `root`, and links to folders, by name."""
+    with os.scandir(root) as entries:
+        return tuple(sorted(Path(entry.path) for entry in entries if not _is_hidden(entry) and entry.is_dir()))
+
+
+def read_text_head(path: Path, most_bytes: int) -> str:
+    """The start of a text file, or "" where there is none; bytes that are no UTF-8 are replaced."""
+    try:
+        with path.open("rb") as opened:
+            return opened.read(most_bytes).decode("utf-8", errors="replace")
+    except (FileNotFoundError, IsADirectoryError):
+        return ""
+
+
+def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]]) -> Iterator[LocalFile]:
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in entered:
+        return
+    entered.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
+        listed = sorted((entry for entry in entries if not _is_hidden(entry)), key=lambda entry: entry.name)
+    for entry in listed:
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", entered)
+        else:
+            yield LocalFile(f"{prefix}{entry.name}", Path(entry.path), _size(entry))
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError:  # a link that leads to itself
+        if entry.is_symlink():
+            return None
+        raise
+
+
+def _is_hidden(entry: os.DirEntry[str]) -> bool:
+    return entry.name.startswith(".")
