@@ -1,0 +1,27 @@
+"""`qrun hardware`: what this machine has, and what a model may use of it."""
+
+from pathlib import Path
+
+import click
+
+from qrun.config import read_config
+from qrun.hardware_file import load_hardware
+from qrun.probe import probe_hardware
+from qrun.render_hardware import show_hardware
+
+__all__ = ["hardware"]
+
+
+@click.command()
+@click.option(
+    "--hardware",
+    "hardware_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Show the machine that FILE (TOML) describes instead of this one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def hardware(hardware_file: Path | None, *, as_json: bool) -> None:
+    """Show what this machine has, and what a model may use of it."""
+    machine = load_hardware(hardware_file) if hardware_file else probe_hardware(environ=read_config().environ)
+    show_hardware(machine, as_json=as_json)
