@@ -1,0 +1,210 @@
+"""The demo's second half, run by scripts/demo in the environment it made: engine, models, decision, server, answer.
+
+Everything goes through the installed `qrun` command and the real `openai` client; nothing of qrun is imported.
+"""
+
+import argparse
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+from make_demo_models import DemoModelsFailed, make_demo_models
+
+MODEL = "SmolLM2-135M-Instruct"
+QUESTION = "What is the capital of France?"
+QRUN = Path(sysconfig.get_path("scripts")) / "qrun"
+READY_WITHIN_S = 120  # the model loads in under a second; a machine that swaps may need longer
+STOPPED_WITHIN_S = 30
+
+# A machine whose free memory holds the smallest quants of the demo only: what qrun keeps back for the system is 2 GiB.
+TIGHT_MACHINE = """\
+name = "a small machine"
+os = "linux"
+arch = "x86_64"
+cpu_cores = 2
+ram_bytes = 4294967296
+ram_free_bytes = {free_bytes}
+"""
+TIGHT_FREE_BYTES = 2 * 2**30 + 340 * 2**20
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message is one line for a person."""
+
+
+class Clock:
+    """Where the time went: named steps in the order they were taken."""
+
+    def __init__(self, setup_s: float) -> None:
+        self.steps: list[tuple[str, float]] = [("environment, qrun installed (with downloads)", setup_s)]
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure the block as one step, and say that it begins."""
+        print(f"\n== {name}", flush=True)
+        started = time.monotonic()
+        yield
+        self.steps.append((name, time.monotonic() - started))
+
+    def table(self) -> str:
+        """The steps in seconds, and their sum."""
+        rows = [*self.steps, ("altogether", sum(seconds for _, seconds in self.steps))]
+        return "\n".join(f"  {seconds:7.1f} s  {name}" for name, seconds in rows)
+
+
+def main() -> int:
+    """The command line: 0 where an answer came, 130 where the user ended it, else 1 and one line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--setup-s", type=float, required=True)
+    parser.add_argument("--check", action="store_true")
+    asked = parser.parse_args()
+    try:
+        demo(asked.home, Clock(asked.setup_s), check=asked.check)
+    except (DemoFailed, DemoModelsFailed, OSError) as error:
+        print(f"scripts/demo: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def demo(home: Path, clock: Clock, *, check: bool) -> None:
+    """Every step in turn. Raises DemoFailed where one fails."""
+    environ = os.environ | {f"QRUN_{name}_DIR": str(home / name.lower()) for name in ("DATA", "CACHE", "STATE")}
+    models = home / "models"
+    with clock.step("the ready llama.cpp engine (with its download)"):
+        qrun(environ, "engines", "install", "llamacpp", "--yes")
+    with clock.step(f"a folder of quant repos of {MODEL} (with the download of its Q4_1 file)"):
+        make_demo_models(models, cache=home / "cache")
+    with clock.step("which quant for this machine?"):
+        qrun(environ, "resolve", MODEL, "--models-dir", str(models))
+    with clock.step("which quant where memory is tight?"):
+        tight = home / "tight.toml"
+        tight.write_text(TIGHT_MACHINE.format(free_bytes=TIGHT_FREE_BYTES))
+        qrun(environ, "resolve", MODEL, "--models-dir", str(models), "--hardware", str(tight))
+    serve_and_ask(environ, models, clock, check=check)
+
+
+def qrun(environ: dict[str, str], *args: str) -> None:
+    """Run one qrun command, its output shown."""
+    print(f"$ qrun {' '.join(args)}", flush=True)
+    if subprocess.run([QRUN, *args], env=environ, check=False).returncode:
+        raise DemoFailed(f"qrun {args[0]} failed (its reason stands above)")
+
+
+def serve_and_ask(environ: dict[str, str], models: Path, clock: Clock, *, check: bool) -> None:
+    """Start the server, ask it once, then leave it up until Ctrl-C, or stop it where only a check was asked for."""
+    url = f"http://127.0.0.1:{free_port()}"
+    args = ["serve", MODEL, "--models-dir", str(models), "--port", url.rpartition(":")[2]]
+    with clock.step("qrun serve, until it is ready"):
+        print(f"$ qrun {' '.join(args)}", flush=True)
+        # A session of its own: Ctrl-C reaches the demo, and the demo stops the server.
+        server = subprocess.Popen([QRUN, *args], env=environ, start_new_session=True)
+    try:
+        wait_until_ready(server, url, clock)
+        ask(url, clock)
+        print(f"\n== where the time went\n{clock.table()}", flush=True)
+        if not check:
+            stay(server, url)
+    finally:
+        stop(server)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until_ready(server: subprocess.Popen, url: str, clock: Clock) -> None:
+    """Return when the server's health is good. Raises DemoFailed where it ended first, or took too long."""
+    started = time.monotonic()
+    while not is_ready(url):
+        if server.poll() is not None:
+            raise DemoFailed(f"qrun serve ended with exit code {server.returncode} (its reason stands above)")
+        if time.monotonic() - started > READY_WITHIN_S:
+            raise DemoFailed(f"qrun serve was not ready within {READY_WITHIN_S} s")
+        time.sleep(0.05)
+    name, seconds = clock.steps[-1]
+    clock.steps[-1] = (name, seconds + time.monotonic() - started)
+
+
+def is_ready(url: str) -> bool:
+    """Whether the model answers: refused and 503 mean not yet."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def ask(url: str, clock: Clock) -> None:
+    """One question through the openai client, the answer printed as it comes. Raises DemoFailed where none came."""
+    import openai
+
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none-needed", max_retries=0)
+    asked = time.monotonic()
+    first = None
+    answer = ""
+    print(f"\n== the answer, streamed through the openai client\n> {QUESTION}", flush=True)
+    try:
+        for chunk in client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": QUESTION}], max_tokens=64, temperature=0, stream=True
+        ):
+            if text := chunk.choices[0].delta.content if chunk.choices else None:
+                first = first or time.monotonic()
+                answer += text
+                print(text, end="", flush=True)
+    except openai.OpenAIError as error:
+        raise DemoFailed(f"the question failed: {error}") from error
+    print(flush=True)
+    if first is None or not answer.strip():
+        raise DemoFailed("the answer was empty")
+    clock.steps.append(("the question, until its first token", first - asked))
+    clock.steps.append(("the rest of the answer", time.monotonic() - first))
+
+
+def stay(server: subprocess.Popen, url: str) -> None:
+    """Leave the server up for the user, until Ctrl-C or until it ends."""
+    print(
+        f"\nThe server stays up: {url}/v1 (any OpenAI client; no key needed on this machine). Stop it with Ctrl-C.\n"
+        f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f'    -d \'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'',
+        flush=True,
+    )
+    if server.wait():
+        raise DemoFailed(f"qrun serve ended with exit code {server.returncode}")
+
+
+def stop(server: subprocess.Popen) -> None:
+    """Stop the server as Ctrl-C would. Raises DemoFailed where it does not end."""
+    if server.poll() is not None:
+        return
+    server.send_signal(signal.SIGINT)
+    try:
+        server.wait(STOPPED_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        raise DemoFailed(f"qrun serve did not stop within {STOPPED_WITHIN_S} s") from None
+    print("server stopped")
+
+
+if __name__ == "__main__":
+    # An end by SIGTERM stops the server too: it becomes the exception that Ctrl-C is.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())
