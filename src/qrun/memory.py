@@ -1,11 +1,28 @@
 """What a model needs in memory at a given context.
 
-Pure: opens no file, asks no device. Sizes are bytes, unknown is None, every formula names its source.
+Pure: opens no file, asks no device. Sizes are bytes, unknown is None, every formula names its source. The figures are
+those of llama.cpp with flash attention, as its server prints them in its dry run ("memory breakdown"); how near they
+come is in docs/measurements/memory.md.
 """
 
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
-__all__ = ["DeviceNeed", "MemoryNeed"]
+from qrun.compute import compute_bytes, padded
+from qrun.hardware import Device
+from qrun.model import LayerShape, ModelShape, Weights
+from qrun.placement import Placement
+from qrun.request import KvType
+
+__all__ = ["DeviceNeed", "MemoryNeed", "kv_cache_bytes", "memory_need"]
+
+# Bytes of 32 numbers in the cache: f16 two each; ggml's q8_0 and q4_0 blocks add a scale of two bytes.
+_KV_BLOCK = 32
+_KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "q8_0": 34, "q4_0": 18}
+_HOST = -1  # the owner of what lies in host RAM: the last place of every list of sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +59,129 @@ class MemoryNeed:
     def total_bytes(self) -> int:
         """Weights, KV cache and compute together."""
         return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes
+
+
+def memory_need(
+    shape: ModelShape,
+    weights: Weights,
+    placement: Placement,
+    *,
+    n_ctx: int,
+    n_parallel: int,
+    kv_cache_type: KvType,
+    gpus: Sequence[Device] = (),
+    ram_budget_bytes: int | None = None,
+    n_ubatch: int = 512,
+    source: str = "header",
+) -> MemoryNeed:
+    """The memory that `placement` takes with `n_parallel` slots of `n_ctx` tokens each.
+
+    `gpus` are the devices in the order of `placement.tensor_split`; without a split the first is used alone, and with
+    none given one nameless device stands in. `devices` lists the accelerators (mode `cpu`: the host). Not counted: the
+    prompt cache, which is given what is left; a row of logits for each slot in host RAM (0.5 MiB at 128k tokens); the
+    engine's own context on a device, which the budget leaves room for.
+    """
+    kv = kv_cache_bytes(shape, n_ctx=n_ctx, n_parallel=n_parallel, kv_cache_type=kv_cache_type, n_ubatch=n_ubatch)
+    used = _devices_of(placement, gpus)
+    compute = compute_bytes(
+        shape, placement, n_ctx=n_ctx, n_parallel=n_parallel, n_ubatch=n_ubatch, n_devices=len(used)
+    )
+    if placement.mode == "cpu":
+        host = _Part(weights.total_bytes, sum(kv), compute.host_bytes)
+        return MemoryNeed(*host, 0, (DeviceNeed("CPU", *host, ram_budget_bytes),), source)
+
+    owners = _owners(shape.n_layer, placement, len(used))
+    held = _weights_held(weights, owners, placement.n_cpu_moe or 0, len(used))
+    cached = _summed(zip(owners, kv, strict=False), len(used))
+    computed = [*compute.device_bytes, compute.host_bytes]
+    computed[0] += _weights_copied(weights, placement, used)
+    *parts, host = (_Part(*part) for part in zip(held, cached, computed, strict=True))
+    devices = tuple(
+        DeviceNeed(gpu.name if gpu else "GPU", *part, gpu.budget_bytes if gpu else None)
+        for gpu, part in zip(used, parts, strict=True)
+    )
+    counted = parts if placement.whole_on_gpu else [*parts, host]
+    together = _Part(*(sum(column) for column in zip(*counted, strict=True)))
+    return MemoryNeed(*together, sum(host), devices, source)
+
+
+def kv_cache_bytes(
+    shape: ModelShape, *, n_ctx: int, n_parallel: int, kv_cache_type: KvType, n_ubatch: int = 512
+) -> tuple[int, ...]:
+    """What each layer keeps for `n_parallel` slots of `n_ctx` tokens.
+
+    Keys and values of every cell in blocks of `kv_cache_type`; layers with a sliding window keep the window and one
+    batch (llama-kv-cache-iswa.cpp), recurrent layers a state of fixed size a slot (llama-memory-recurrent.cpp).
+    """
+    cells = padded(n_ctx)
+    batch = min(n_ubatch, n_ctx * n_parallel)
+    item_bytes = _KV_BLOCK_BYTES[kv_cache_type]
+    sizes: dict[LayerShape, int] = {}
+    for layer in set(shape.layers):
+        kept = cells if layer.window is None else padded(min(cells, layer.window + batch))
+        items = layer.n_head_kv * (layer.head_dim_k + layer.head_dim_v)
+        sizes[layer] = n_parallel * (items * kept * item_bytes // _KV_BLOCK + layer.state_bytes)
+    return tuple(sizes[layer] for layer in shape.layers)
+
+
+class _Part(NamedTuple):
+    """What lies in one place."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+
+
+def _devices_of(placement: Placement, gpus: Sequence[Device]) -> Sequence[Device | None]:
+    """The GPUs that the placement uses, in order; None stands for one that was not described."""
+    if placement.mode == "cpu":
+        return ()
+    n_devices = len(placement.tensor_split or (1,))
+    return [*gpus[:n_devices], *[None] * (n_devices - len(gpus))]
+
+
+def _owners(n_layer: int, placement: Placement, n_devices: int) -> list[int]:
+    """The place of each layer and, last, of the output head: a device's index, or -1 for host RAM.
+
+    As llama.cpp's load_tensors: the last `n_gpu_layers` of them lie on the devices, in order, by proportion. Draft
+    layers, which it counts too, are left out here.
+    """
+    whole = placement.mode != "split" or placement.n_gpu_layers is None
+    on_gpu = n_layer + 1 if whole else min(placement.n_gpu_layers or 0, n_layer + 1)
+    bounds = list(accumulate(placement.tensor_split or (1.0,)))
+    places = [min(bisect_right(bounds, bounds[-1] * i / on_gpu), n_devices - 1) for i in range(on_gpu)]
+    return [_HOST] * (n_layer + 1 - on_gpu) + places
+
+
+def _weights_held(weights: Weights, owners: list[int], n_cpu_moe: int, n_devices: int) -> list[int]:
+    """The weights on each device and, last, in host RAM."""
+    inputs = weights.token_embd_bytes + weights.other_input_bytes
+    rest = weights.total_bytes - inputs - weights.output_bytes - sum(weights.layer_bytes)
+    # Tied embeddings are held twice: for the input in RAM, for the output where the head is.
+    head = rest + (weights.token_embd_bytes if weights.tied else weights.output_bytes)
+    if weights.tied and owners[-1] == _HOST:
+        head = rest
+    on_host = sum(weights.expert_bytes[:n_cpu_moe])
+    held = _summed(zip(owners, [*weights.layer_bytes, head], strict=True), n_devices)
+    for owner, moved in zip(owners, weights.expert_bytes[:n_cpu_moe], strict=False):
+        held[owner] -= moved
+    held[_HOST] += inputs + on_host
+    return held
+
+
+def _weights_copied(weights: Weights, placement: Placement, used: Sequence[Device | None]) -> int:
+    """What the first GPU needs to work on weights that lie in host RAM.
+
+    A prompt's batches are computed there: llama.cpp copies the tensors over one by one (ggml-backend.cpp, op_offload),
+    into a buffer for the largest. From its source; not measured for want of a GPU.
+    """
+    offloads = placement.mode in {"split", "experts-on-cpu"} and any(gpu and gpu.kind != "cpu" for gpu in used)
+    return weights.largest_bytes if offloads else 0
+
+
+def _summed(sizes: Iterable[tuple[int, int]], n_devices: int) -> list[int]:
+    """Sizes by their owner; host RAM, which is -1, comes last."""
+    sums = [0] * (n_devices + 1)
+    for owner, size_bytes in sizes:
+        sums[owner] += size_bytes
+    return sums

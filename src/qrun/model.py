@@ -47,11 +47,13 @@ class Weights:
 
     total_bytes: int
     n_params: int
-    token_embd_bytes: int
+    token_embd_bytes: int  # the table that tied models use as output head too
     output_bytes: int  # the output head; 0 where it is tied to the embeddings
     layer_bytes: tuple[int, ...]
     expert_bytes: tuple[int, ...]
     type_bytes: tuple[tuple[str, int], ...]  # ggml type name -> bytes, largest first
+    other_input_bytes: int = 0  # further tables of the input (positions, per-layer embeddings)
+    largest_bytes: int = 0  # the largest single tensor of any layer
 
     @property
     def tied(self) -> bool:

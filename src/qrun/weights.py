@@ -18,8 +18,9 @@ _LAYER = re.compile(r"blk\.(\d{1,4})\.")
 # llama.cpp common.h, LLM_FFN_EXPS_REGEX: what --n-cpu-moe moves to the CPU.
 _EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 # llama-arch.cpp, LLM_TENSOR_LAYER_INPUT
-_INPUT = frozenset(
-    {"token_embd.weight", "token_embd_norm.weight", "token_embd_norm.bias", "token_types.weight"}
+_EMBEDDINGS = "token_embd.weight"
+_OTHER_INPUT = frozenset(
+    {"token_embd_norm.weight", "token_embd_norm.bias", "token_types.weight"}
     | {"position_embd.weight", "per_layer_token_embd.weight"}
 )
 _OUTPUT = "output.weight"
@@ -35,7 +36,7 @@ def weights_of(tensors: Sequence[TensorInfo], n_layer: int) -> Weights:
     """The tensors' bytes, of a model of `n_layer` layers."""
     layers, experts = [0] * n_layer, [0] * n_layer
     types: defaultdict[str, int] = defaultdict(int)
-    inputs = output = 0
+    embeddings = inputs = output = 0
     for tensor in tensors:
         size_bytes = tensor.size_bytes
         types[type_name(tensor.type_id)] += size_bytes
@@ -43,16 +44,20 @@ def weights_of(tensors: Sequence[TensorInfo], n_layer: int) -> Weights:
         if layer >= 0:
             layers[layer] += size_bytes
             experts[layer] += size_bytes if _EXPERTS.search(tensor.name) else 0
-        elif tensor.name in _INPUT:
+        elif tensor.name == _EMBEDDINGS:
+            embeddings = size_bytes
+        elif tensor.name in _OTHER_INPUT:
             inputs += size_bytes
         elif tensor.name == _OUTPUT:
             output = size_bytes
     return Weights(
         total_bytes=sum(tensor.size_bytes for tensor in tensors),
         n_params=sum(tensor.n_elements for tensor in tensors),
-        token_embd_bytes=inputs,
+        token_embd_bytes=embeddings,
         output_bytes=output,
         layer_bytes=tuple(layers),
         expert_bytes=tuple(experts),
         type_bytes=tuple(sorted(types.items(), key=lambda item: (-item[1], item[0]))),
+        other_input_bytes=inputs,
+        largest_bytes=max((tensor.size_bytes for tensor in tensors if layer_of(tensor.name) >= 0), default=0),
     )
