@@ -20,6 +20,7 @@ CONTRACT = {  # DESIGN section 2, docs/exit-codes.md
     "EngineFailed": 7,
     "EngineCannot": 7,
     "FileDamaged": 8,
+    "UnsafeFile": 8,
 }
 
 

@@ -12,6 +12,7 @@ QrunError
 ├── EngineFailed          7  the engine would not start, or died
 ├── EngineCannot          7  the engine in place lacks what was asked for
 ├── FileDamaged           8  a file that is truncated or no GGUF
+│   └── UnsafeFile        8  weights that can run code when they are loaded
 ├── PortInUse             1  somebody listens there already
 └── Failure               1  any other failure that has a sentence
 
@@ -39,6 +40,7 @@ __all__ = [
     "PortInUse",
     "QrunError",
     "QuantNotFound",
+    "UnsafeFile",
     "UsageError",
 ]
 
@@ -104,18 +106,19 @@ class ContextTooLong(UsageError):
 
 @dataclass(eq=False)
 class ModelNotFound(QrunError):
-    """No model of that name where we looked."""
+    """No model of that name where we looked. `hint`: what to do next, where that is not simply another name."""
 
     model: str
     looked_in: str
     nearest: Sequence[str] = ()
+    hint: str = ""
     exit_code: ClassVar[int] = 3
     name: ClassVar[str] = "model_not_found"
 
     def __str__(self) -> str:
         """Where we looked, and the nearest names."""
-        hint = f"Did you mean {_listed(self.nearest)}?" if self.nearest else "Check the name, or --models-dir."
-        return f"no model named {self.model!r} in {self.looked_in}. {hint}"
+        near = f"Did you mean {_listed(self.nearest)}?" if self.nearest else "Check the name, or --models-dir."
+        return f"no model named {self.model!r} in {self.looked_in}. {self.hint or near}"
 
 
 @dataclass(eq=False)
@@ -243,6 +246,18 @@ class FileDamaged(QrunError):
     def __str__(self) -> str:
         """What is wrong with which file."""
         return f"{self.path} is damaged: {self.why}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class UnsafeFile(FileDamaged):
+    """Weights in a format that can run code when they are loaded."""
+
+    remedy: str = "Use a GGUF or safetensors copy of the model."
+    name: ClassVar[str] = "unsafe_file"
+
+    def __str__(self) -> str:
+        """Why it is refused, and what is safe."""
+        return f"{self.path} is refused: {self.why}. {self.remedy}"
 
 
 @dataclass(eq=False)

@@ -32,9 +32,12 @@ class LocalFile:
         return ModelFile(self.path, self.size_bytes or 0, sha256)
 
 
-def files_under(root: Path) -> tuple[LocalFile, ...]:
-    """All files below `root`, by path (relative, with `/`). Raises OSError for a folder it cannot list."""
-    return tuple(sorted(_walk(root, "", set()), key=lambda file: file.path))
+def files_under(root: Path, *, most_depth: int = 8) -> tuple[LocalFile, ...]:
+    """The files in `root` and in folders up to `most_depth` levels below, by path (relative, with `/`).
+
+    Raises PermissionError for a folder it cannot list.
+    """
+    return tuple(sorted(_walk(root, "", set(), most_depth), key=lambda file: file.path))
 
 
 def subfolders(root: Path) -> tuple[Path, ...]:
@@ -52,7 +55,7 @@ def read_text_head(path: Path, most_bytes: int) -> str:
         return ""
 
 
-def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]]) -> Iterator[LocalFile]:
+def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]], depth: int) -> Iterator[LocalFile]:
     status = folder.stat()
     if (status.st_dev, status.st_ino) in entered:
         return
@@ -60,10 +63,10 @@ def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]]) -> Iterator[
     with os.scandir(folder) as entries:
         listed = sorted((entry for entry in entries if not _is_hidden(entry)), key=lambda entry: entry.name)
     for entry in listed:
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", entered)
-        else:
+        if not entry.is_dir():
             yield LocalFile(f"{prefix}{entry.name}", Path(entry.path), _size(entry))
+        elif depth:
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", entered, depth - 1)
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from qrun.quant import split_quant
 
-__all__ = ["NameMatch", "base_names", "is_same_model", "match_name", "name_key"]
+__all__ = ["NameMatch", "base_names", "is_same_model", "likeliest_id", "match_name", "name_key"]
 
 # Whose names stand before the model's in repos such as `bartowski/Qwen_Qwen3-8B-GGUF`, as the Hub spells them. Only
 # these are cut off by themselves: an underscore may as well belong to the name (`Violet_Twilight-v0.2`).
@@ -118,6 +118,17 @@ def base_names(repo_id: str) -> tuple[str, ...]:
     if rest and publisher.lower() in _PREFIXING_PUBLISHERS:
         return name, f"{organisation}/{rest}"
     return (name,)
+
+
+def likeliest_id(ids: Sequence[str]) -> str:
+    """Of several ids of one name the one most likely meant: an organisation we know, then any, then the commonest."""
+    counted = Counter(ids)
+    return min(counted, key=lambda model: (_obscurity(model), -counted[model], model.casefold()))
+
+
+def _obscurity(model_id: str) -> int:
+    organisation = model_id.rpartition("/")[0].lower()
+    return 0 if organisation in _ORGANISATION_OF else 1 if organisation else 2
 
 
 def _unpacked(name: str) -> str:

@@ -67,12 +67,12 @@ def parse_quant(text: str) -> str | None:
 
 
 def quant_of_file(path: str) -> str | None:
-    """The label a GGUF file bears in its name or, failing that, in the folders above it; None where it bears none.
+    """The label a GGUF file bears in its name or, failing that, in its folder's; None where it bears none.
 
     The last label counts: `gpt-oss-20b-BF16-abliterated-Q2_K.gguf` is a Q2_K.
     """
     parts = PurePosixPath(path)
-    for name in (_stem(path), *reversed(parts.parts[:-1])):
+    for name in (_stem(path), parts.parent.name):
         if label := _label_within(name):
             return label.upper() if label in ("mxfp4", "nvfp4") else label
     return None
