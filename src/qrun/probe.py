@@ -16,7 +16,7 @@ from qrun.probe_linux import probe_linux
 from qrun.probe_nvidia import probe_nvidia
 from qrun.probed import Gpus, Host
 
-__all__ = ["probe_hardware", "select_gpus"]
+__all__ = ["machine_name", "probe_hardware", "select_gpus"]
 
 _OS_NAMES = {"darwin": "macos", "win32": "windows"}
 
@@ -30,7 +30,7 @@ def probe_hardware(*, gpus: tuple[int, ...] | None = None, environ: Mapping[str,
     """
     host, found = _host_and_gpus(sys.platform, environ)
     return Hardware(
-        name=_machine_name(host, found.devices),
+        name=machine_name(host, found.devices),
         os=_OS_NAMES.get(sys.platform, sys.platform),
         cpu=host.cpu,
         ram_bytes=host.ram_bytes,
@@ -93,7 +93,7 @@ def _any_host(arch: str) -> Host:
     return Host(cpu=cpu, ram_bytes=int(memory.total), ram_free_bytes=int(memory.available))
 
 
-def _machine_name(host: Host, gpus: Sequence[Device]) -> str:
+def machine_name(host: Host, gpus: Sequence[Device]) -> str:
     """What people call the machine by: its GPUs, else its processor."""
     if not gpus:
         return host.cpu.name or host.cpu.arch

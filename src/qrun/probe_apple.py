@@ -15,6 +15,8 @@ from qrun.units import MIB
 
 __all__ = ["parse_sysctl", "probe_apple_gpu", "probe_apple_host", "read_sysctl"]
 
+# By its full path: Homebrew and others put a sysctl of their own on PATH.
+_SYSCTL = "/usr/sbin/sysctl"
 _TREES = ("hw", "machdep.cpu", "iogpu")
 _TIMEOUT_S = 5
 
@@ -25,13 +27,11 @@ _ROSETTA = (
 
 def read_sysctl() -> dict[str, str]:
     """What `sysctl` prints of this machine's hardware, by name. Raises Failure where it cannot be run."""
-    # By its full path: Homebrew and others put a sysctl of their own on PATH. A tree that this Mac lacks (iogpu on
-    # Intel) makes it exit 1 and still print the others.
-    argv = ["/usr/sbin/sysctl", *_TREES]
+    # A tree that this Mac lacks (iogpu on Intel) makes it exit 1 and still print the others: the status tells nothing.
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run([_SYSCTL, *_TREES], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Failure(f"The machine cannot be asked: {argv[0]} fails ({error}).") from error
+        raise Failure(f"The machine cannot be asked: {_SYSCTL} fails ({error}).") from error
     return parse_sysctl(done.stdout)
 
 
