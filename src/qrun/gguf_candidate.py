@@ -17,7 +17,7 @@ from qrun.name_match import base_names, is_same_model
 from qrun.quant import FILE_TYPES, kind_of_file, label_bits, parse_quant, quant_of_file, shard_of_file, split_quant
 from qrun.shape import ShapeUnknown, shape_of
 
-__all__ = ["ShardSet", "gguf_candidates", "shard_sets"]
+__all__ = ["ShardSet", "gguf_candidates", "name_of_file", "shard_sets"]
 
 _MAGIC = b"GGUF"
 _READERS = 8  # threads: the wait for a slow disk overlaps, a fast one keeps one core busy either way
@@ -67,6 +67,20 @@ def gguf_candidates(
     )
 
 
+def name_of_file(path: str, metadata: Mapping[str, object]) -> str:
+    """The model that a file's name tells: the name without its label; for `model.gguf` and the like the header's.
+
+    `general.name` is the worse witness: SmolLM2-135M-Instruct calls itself `Smollm2 135M 8k Lc100K Mix1 Ep2`.
+    """
+    stem = Path(path).name
+    stem = (shard_of_file(stem) or (stem[: -len(".gguf")] if stem.lower().endswith(".gguf") else stem, 1, 1))[0]
+    name = split_quant(base_names(stem)[0])[0]
+    title = metadata.get("general.name")
+    if name.lower() in _GENERIC and isinstance(title, str) and title.strip():
+        return title.strip()
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """What the headers of one set gave."""
@@ -104,6 +118,8 @@ def _understood(shards: ShardSet, headers: Sequence[GgufHeader]) -> _Read:
         return _Read(shards, metadata, defect=Defect("incomplete", detail))
     if _is_part(metadata):
         return _Read(shards, metadata)
+    if not any(header.tensors for header in headers):
+        return _Read(shards, metadata, defect=Defect("incomplete", "it has no tensors"))
     try:
         shape, weights = shape_of(headers)
     except ShapeUnknown as unknown:
@@ -151,7 +167,7 @@ def _candidate(found: _Read, *, repo_id: str | None, publisher: str | None, base
         repo_id=repo_id,
         revision=None,
         publisher=publisher,
-        base_model=_with_organisation(base_model or _name_of_file(first.path, found.metadata), found.metadata),
+        base_model=_with_organisation(base_model or name_of_file(first.path, found.metadata), found.metadata),
         files=tuple(file.as_model_file() for file in found.set.files),
         format="gguf",
         quant=quant,
@@ -188,27 +204,13 @@ def _contradiction(quant: str, weights: Weights | None) -> Defect | None:
     gpt-oss is excepted: its quants are labelled by their few other tensors, while the experts stay MXFP4.
     """
     bits = label_bits(quant)
-    if weights is None or bits is None or weights.type_bytes[0][0] == "MXFP4":
+    if weights is None or bits is None or not weights.n_params or weights.type_bytes[0][0] == "MXFP4":
         return None
     too_narrow = weights.bpw < _LEAST_PART * bits
     too_wide = bits <= _LABEL_BITS_OF_QUANTS and weights.bpw > _MOST_QUANTIZED_BPW
     if not (too_narrow or too_wide):
         return None
     return Defect("mislabelled", f"named {quant}, but its tensors have {weights.bpw:.1f} bits per weight")
-
-
-def _name_of_file(path: str, metadata: Mapping[str, object]) -> str:
-    """A file's name without its label; the header's `general.name` only for `model.gguf` and the like.
-
-    The header's name is the worse witness: SmolLM2-135M-Instruct calls itself `Smollm2 135M 8k Lc100K Mix1 Ep2`.
-    """
-    stem = Path(path).name
-    stem = (shard_of_file(stem) or (stem[: -len(".gguf")] if stem.lower().endswith(".gguf") else stem, 1, 1))[0]
-    name = split_quant(base_names(stem)[0])[0]
-    title = metadata.get("general.name")
-    if name.lower() in _GENERIC and isinstance(title, str) and title.strip():
-        return title.strip()
-    return name
 
 
 def _with_organisation(base_model: str, metadata: Mapping[str, object]) -> str:

@@ -111,8 +111,8 @@ def base_names(repo_id: str) -> tuple[str, ...]:
     for mark in ("_", ".", "-"):
         for organisation, spelling in _ORGANISATION_OF.items():
             prefix = organisation + mark
-            # `google-gemma` and `deepseek-ai-…` are seen; a dash is too common to cut off a one-word organisation.
-            if name.lower().startswith(prefix) and (mark != "-" or "-" in organisation):
+            # `deepseek-ai-DeepSeek-V4` is seen too, but `Meta-Llama-3` and `Qwen-7B` are names as they stand.
+            if name.lower().startswith(prefix) and (mark != "-" or organisation.endswith("-ai")):
                 return f"{spelling}/{name[len(prefix) :]}", name
     organisation, _, rest = name.partition("_")
     if rest and publisher.lower() in _PREFIXING_PUBLISHERS:

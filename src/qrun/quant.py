@@ -39,8 +39,8 @@ _TYPE = (
     r"[IT]?Q[1-8](?:_(?:[0-9]S|[0148]|KSS|KS|KL|KT|K|BN|NL|XXS|XS|S|M|XXL|XL|L|P|R4|R8)(?![A-Z0-9]))+"
     r"|MXFP4_MOE(?=[0-9]?(?![A-Z0-9]))|(?:MXFP4|NVFP4|BF16|FP16|FP32|F16|F32)(?![A-Z0-9])"
 )
-_LABEL = re.compile(rf"(?<![A-Z0-9])(?:UD[-_])?(?:{_TYPE})", re.IGNORECASE)
-_WHOLE_LABEL = re.compile(rf"(UD)?[-_]?({_TYPE})[0-9]?", re.IGNORECASE)
+_LABEL = re.compile(rf"(?<![A-Z0-9])(?:UD[-_.])?(?:{_TYPE})", re.IGNORECASE)
+_WHOLE_LABEL = re.compile(rf"(UD)?[-_.]?({_TYPE})[0-9]?", re.IGNORECASE)
 # `devstralQ4_K_M.gguf`: nothing parts name and label.
 _GLUED_LABEL = re.compile(r"(?<=[a-z])I?Q[1-8]_(?:[01]|K(?:_[SML])?|NL|XXS|XS|[SM])$")
 # `q4km`, `Q6K`, `IQ4NL`: the underscores are left out. `Q8` and `Q6` can only mean one type, `Q4` can mean several.
@@ -161,11 +161,14 @@ def _bits_suffix(text: str) -> str:
 
 def _label_within(name: str) -> str | None:
     """The last label in `name`, the full spellings before the compact ones, both before a figure in bpw."""
-    if whole := [match.group() for match in _LABEL.finditer(name)]:
-        return _gguf_label(whole[-1])
+    whole = [label for match in _LABEL.finditer(name) if (label := _gguf_label(match.group()))]
+    compact = list(_COMPACT.finditer(name))
+    ends_compact = bool(compact) and compact[-1].end() == len(name)  # `mixed-bf16-q4km` is no bf16
+    if whole and not (ends_compact and whole[-1] in _FLOATS.values()):
+        return whole[-1]
     if glued := _GLUED_LABEL.search(name):
         return _gguf_label(glued.group())
-    if compact := list(_COMPACT.finditer(name)):
+    if compact:
         return _expanded(compact[-1])
     figures = list(_BPW.finditer(name))
     return _other_label(figures[-1].group()) if figures else None

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qrun.errors import AmbiguousModel, Failure, ModelNotFound, NotAModel, UnsafeFile
-from qrun.gguf_candidate import ShardSet, gguf_candidates, shard_sets
+from qrun.gguf_candidate import ShardSet, gguf_candidates, name_of_file, shard_sets
 from qrun.local_files import LocalFile, files_under, read_text_head, subfolders
 from qrun.model import Candidate
 from qrun.model_card import MAX_HEAD_BYTES, parse_card
 from qrun.model_folder import candidates_of, refuse_if_all_damaged, whole_file
 from qrun.name_match import base_names, is_same_model, likeliest_id, name_key
 from qrun.names import ModelRef, nearest
-from qrun.quant import kind_of_file, quant_of_file, shard_of_file, split_quant
+from qrun.quant import kind_of_file, quant_of_file, shard_of_file
 from qrun.safetensors_candidate import is_pickle
 from qrun.source import FoundModel
 from qrun.source_folder import base_of_repo
@@ -115,7 +115,7 @@ def _with_shards(path: Path) -> Sequence[ShardSet]:
 def _told_beside(path: Path) -> str | None:
     """The base model's id where the card of the file's folder tells one of the name that the file bears."""
     base = _base_of_folder(path.parent)
-    return base if is_same_model(base.rpartition("/")[2], base_names(split_quant(path.stem)[0])[0]) else None
+    return base if is_same_model(base.rpartition("/")[2], name_of_file(path.name, {})) else None
 
 
 def _shard(path: Path) -> tuple[str, int, int]:
