@@ -52,11 +52,16 @@ def _ask(endpoint: str, environ: Mapping[str, str], timeout_s: float) -> HubAnsw
         with error:
             return HubAnswer(endpoint, error.code)  # a redirect or a refusal: it answered, which is what was asked
     except urllib.error.URLError as error:
-        return HubAnswer(endpoint, None, str(error.reason))
+        return HubAnswer(endpoint, None, _words(error.reason))
     except HTTPException as error:
         return HubAnswer(endpoint, None, f"what answers there is no HTTP server ({type(error).__name__})")
     except (OSError, ValueError) as error:  # ValueError: no address at all
-        return HubAnswer(endpoint, None, str(error))
+        return HubAnswer(endpoint, None, _words(error))
+
+
+def _words(reason: object) -> str:
+    """The system's sentence without its error number, which tells a user nothing."""
+    return str(getattr(reason, "strerror", None) or reason)
 
 
 def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:

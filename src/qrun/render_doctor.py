@@ -39,7 +39,7 @@ def doctor_json(checks: Sequence[Check]) -> dict[str, object]:
 
 
 def _summary(checks: Sequence[Check]) -> str:
-    counts = {status: sum(check.status == status for check in checks) for status in ("fail", "warn")}
-    if not any(counts.values()):
+    failed, warned = (sum(check.status == status for check in checks) for status in ("fail", "warn"))
+    if not failed and not warned:
         return "All is well."
-    return f"{counts['fail']} to mend, {counts['warn']} to know of."
+    return f"{failed} failed, {warned} warning{'' if warned == 1 else 's'}."
