@@ -142,7 +142,7 @@ def _threads_reason(cpu: Cpu) -> str:
     if cpu.quota_cores is not None:
         limits.append(f"the cgroup allows {cpu.quota_cores:g} cores of CPU time")
     if cpu.allowed_cores is not None:
-        limits.append(f"the affinity mask leaves {cpu.allowed_cores} cores")
+        limits.append(f"the affinity mask leaves {cpu.allowed_cores} core{'' if cpu.allowed_cores == 1 else 's'}")
     return f" ({', '.join(limits)})" if limits else ""
 
 
