@@ -1,11 +1,44 @@
 """How much a quantization loses: expected KL divergence against the full-precision model.
 
-Pure. All figures are on the scale of source A (llama.cpp tools/perplexity/README.md, Llama-3-8B).
+Pure. All figures are on one scale, that of source A of `data/quality.toml` (llama.cpp's table for Llama-3-8B), and are
+interpolated in log(KLD) over bits per weight, so that more bits of one family never read as a greater loss. Where the
+tensors are known they decide, not the label: their types give the family, the layers' bytes the bits per weight.
 """
 
+import math
+import tomllib
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
 
-__all__ = ["Quality"]
+from qrun.ggml_types import GGML_TYPES
+from qrun.model import Candidate, ModelShape, Weights
+from qrun.request import KvType
+
+__all__ = ["KV_TYPE_KLD", "Curve", "Quality", "expected_quality", "interpolated"]
+
+Curve = tuple[tuple[float, float], ...]  # (bits per weight, KLD), by bits
+Family = Literal["k", "iq", "legacy"]
+
+# What a quantized KV cache adds (DESIGN section 2 for q8_0). For q4_0 no figure was found: an estimate, ten times that.
+KV_TYPE_KLD: Mapping[KvType, float] = {"f16": 0.0, "q8_0": 0.002, "q4_0": 0.02}
+
+_ESTIMATE = "estimate"
+# A file whose layers have these bits of its label's row, to one part in fifty, is what that row measured: models of
+# other shapes get slightly other mixes from llama.cpp's rules.
+_SAME_BPW = 0.02
+# A quant without importance matrix against the same with one: the mean of A's six pairs below 5 bits per weight. From
+# 5.5 bits up A measured without one only.
+_NO_IMATRIX_FACTOR = 1.22
+_IMATRIX_MATTERS_BELOW_BPW = 4.8
+_IMATRIX_IS_EQUAL_FROM_BPW = 5.5
+_WORST_KLD = 10.0  # beyond it a model says nothing; extrapolation ends here
+_SHARED_TYPES = frozenset({"F64", "F32", "F16", "BF16", "Q8_0", "Q8_K", "Q6_K"})  # parts of mixes of every family
+_BPW_OF_TYPE = {one.name: one.bpw for one in GGML_TYPES.values() if one.bpw}
+_NATIVE_MXFP4 = frozenset({"gpt-oss"})  # trained in MXFP4: those tensors are the original
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +47,217 @@ class Quality:
 
     kld: float
     source: str
+
+
+def expected_quality(candidate: Candidate) -> Quality:
+    """The loss of `candidate` with an unquantized KV cache.
+
+    GGUF by its tensors where they are known, else by its label; other formats by nominal bits, or by an estimate.
+    """
+    found = _gguf_quality(candidate) if candidate.format == "gguf" else _other_quality(candidate)
+    return Quality(min(found.kld * _size_factor(candidate.weights), _WORST_KLD), found.source)
+
+
+def interpolated(curve: Sequence[tuple[float, float]], bpw: float) -> float:
+    """The KLD at `bpw`: a line in log(KLD), going on below the first point, ending at the last."""
+    if bpw >= curve[-1][0]:
+        return curve[-1][1]
+    right = max(1, bisect_left(curve, (bpw,)))
+    (left_bpw, left_kld), (right_bpw, right_kld) = curve[right - 1], curve[right]
+    part = (bpw - left_bpw) / (right_bpw - left_bpw)
+    return min(_WORST_KLD, math.exp(math.log(left_kld) + part * (math.log(right_kld) - math.log(left_kld))))
+
+
+def _gguf_quality(candidate: Candidate) -> Quality:
+    shape, weights = candidate.shape, candidate.weights
+    family = (_family_of_types(weights) if weights else None) or _family_of_label(candidate.quant)
+    has_imatrix = _has_imatrix(candidate, family)
+    body_bpw = _body_bpw(shape, weights) if shape and weights else None
+    if shape and weights and shape.architecture in _NATIVE_MXFP4 and (native := _native_mxfp4(weights)):
+        return native
+    if row := _row_of(candidate.quant, family, has_imatrix=has_imatrix, body_bpw=body_bpw):
+        return row
+    bpw = body_bpw or (weights.bpw if weights else None)
+    if bpw is None:
+        bpw = _bpw_of_label(candidate.quant)
+    if bpw is None:
+        return Quality(_WORST_KLD, _ESTIMATE)
+    kld = interpolated(_curve(family, has_imatrix=has_imatrix), bpw)
+    return Quality(kld, f"A, interpolated at {bpw:.2f} bits per weight of the layers")
+
+
+def _row_of(quant: str, family: Family, *, has_imatrix: bool, body_bpw: float | None) -> Quality | None:
+    """A's own row of that label, where the tensors do not contradict it."""
+    name = _plain_label(quant)
+    for row in _data()["gguf"]:
+        if row["quant"].upper() != name or (row["family"] not in (family, "shared", "float")):
+            continue
+        if body_bpw is not None and abs(body_bpw - row["body_bpw"]) > _SAME_BPW * row["body_bpw"]:
+            continue
+        if row["imatrix"] != has_imatrix and row["body_bpw"] < _IMATRIX_IS_EQUAL_FROM_BPW:
+            continue
+        return Quality(row["kld"], f"A: {row['quant']} of Llama-3-8B")
+    return None
+
+
+def _curve(family: Family, *, has_imatrix: bool) -> Curve:
+    return _curves()[family, has_imatrix]
+
+
+@cache
+def _curves() -> Mapping[tuple[Family, bool], Curve]:
+    families: tuple[Family, ...] = ("k", "iq", "legacy")
+    return {(family, im): _made_curve(family, has_imatrix=im) for family in families for im in (False, True)}
+
+
+def _made_curve(family: Family, *, has_imatrix: bool) -> Curve:
+    """A's rows of one family; where only the other kind of row was measured, it is put right by the mean difference.
+
+    I-quants end at 4.6 bits: above them stand the K-quants' points.
+    """
+    points: dict[float, tuple[bool, float]] = {}
+    rows = [row for row in _data()["gguf"] if row["family"] in (family, "shared", "float")]
+    if family == "iq":
+        rows += [row for row in _data()["gguf"] if row["quant"].startswith("Q5_K")]
+    for row in rows:
+        exact, bpw = row["imatrix"] == has_imatrix, row["body_bpw"]
+        kld = row["kld"] if exact else row["kld"] * _imatrix_factor(bpw) ** (1 if row["imatrix"] else -1)
+        if bpw not in points or exact:
+            points[bpw] = (exact, kld)
+    return _falling([(bpw, kld) for bpw, (_, kld) in sorted(points.items())])
+
+
+def _falling(points: Sequence[tuple[float, float]]) -> Curve:
+    """The points without a rise in KLD from fewer bits to more, which could only be noise of the measurement."""
+    kept: list[tuple[float, float]] = []
+    for bpw, kld in points:
+        kept.append((bpw, min(kld, kept[-1][1]) if kept else kld))
+    return tuple(kept)
+
+
+def _imatrix_factor(bpw: float) -> float:
+    if bpw <= _IMATRIX_MATTERS_BELOW_BPW:
+        return _NO_IMATRIX_FACTOR
+    if bpw >= _IMATRIX_IS_EQUAL_FROM_BPW:
+        return 1.0
+    part = (bpw - _IMATRIX_MATTERS_BELOW_BPW) / (_IMATRIX_IS_EQUAL_FROM_BPW - _IMATRIX_MATTERS_BELOW_BPW)
+    return float(_NO_IMATRIX_FACTOR ** (1 - part))
+
+
+def _has_imatrix(candidate: Candidate, family: Family) -> bool:
+    if candidate.has_imatrix is not None:
+        return candidate.has_imatrix
+    # llama-quantize refuses the smaller I-quants without a matrix, and nobody publishes the others without one.
+    return family == "iq" or candidate.publisher in _data()["imatrix"]["publishers"]
+
+
+def _family_of_types(weights: Weights) -> Family | None:
+    """The family that most bytes belong to, those that are part of every mix not counted; None: only such."""
+    sums: dict[Family, int] = {"k": 0, "iq": 0, "legacy": 0}
+    for name, size_bytes in weights.type_bytes:
+        if name not in _SHARED_TYPES:
+            sums[_family_of_label(name)] += size_bytes
+    most = max(sums, key=lambda family: sums[family])
+    return most if sums[most] else None
+
+
+def _family_of_label(label: str) -> Family:
+    name = _plain_label(label)
+    if name.startswith(("IQ", "TQ")):
+        return "iq"
+    if "_K" in name or name in _SHARED_TYPES:
+        return "k"
+    # MXFP4 and NVFP4 made from a wider model: 4-bit blocks with one scale, nearest to Q4_0.
+    return "legacy"
+
+
+def _plain_label(label: str) -> str:
+    """The label of the layers' mix: `UD-` and `_L`/`_XL` say how embeddings and output are kept."""
+    name = label.upper().removeprefix("UD-")
+    for suffix in ("_XXL", "_XL", "_L"):
+        if name.endswith("K" + suffix) and name != "Q3_K_L":
+            kept = name.removesuffix(suffix)
+            return kept if kept in ("Q2_K", "Q6_K", "Q8_K") else f"{kept}_M"
+    return {"BF16": "F16", "F32": "F16"}.get(name, name)
+
+
+def _bpw_of_label(label: str) -> float | None:
+    """The nominal bits of a label without a row: those of the type that it names."""
+    name = _plain_label(label)
+    shortened = name.rpartition("_")[0]
+    return _BPW_OF_TYPE.get(name) or _BPW_OF_TYPE.get(shortened)
+
+
+def _body_bpw(shape: ModelShape, weights: Weights) -> float | None:
+    """Bits per weight of the repeated layers alone; None where the parameters outside them are not known."""
+    outside = shape.n_vocab * shape.n_embd * (1 if weights.tied else 2)
+    if weights.other_input_bytes or weights.n_params <= outside or not sum(weights.layer_bytes):
+        return None
+    return 8 * sum(weights.layer_bytes) / (weights.n_params - outside)
+
+
+def _native_mxfp4(weights: Weights) -> Quality | None:
+    """The loss of a model trained in MXFP4: its own tensors lose nothing, the rest what their bits say."""
+    native = dict(weights.type_bytes).get("MXFP4", 0)
+    native_params = native * 8 / _BPW_OF_TYPE["MXFP4"]
+    rest_params = weights.n_params - native_params
+    if 2 * native_params < weights.n_params or rest_params <= 0:
+        return None
+    rest_bpw = 8 * (weights.total_bytes - native) / rest_params
+    floor = _curve("k", has_imatrix=False)[-1][1]
+    lost = interpolated(_curve("k", has_imatrix=False), rest_bpw) * rest_params / weights.n_params
+    return Quality(max(floor, lost), _ESTIMATE)
+
+
+def _other_quality(candidate: Candidate) -> Quality:
+    """Formats other than GGUF: EXL2 and EXL3 by B's curves on A's scale, the rest by what is known of them."""
+    estimates: Mapping[str, float] = _data()["estimate"]
+    quant = candidate.quant.lower()
+    bits = _leading_number(quant)
+    if candidate.format in ("exl2", "exl3") and bits is not None:
+        return Quality(interpolated(_exl_curve(candidate.format), bits), f"B on A's scale, at {bits:g} bits per weight")
+    if quant in ("bf16", "f16", "f32"):
+        return Quality(_curve("k", has_imatrix=False)[-1][1], "A: f16 of Llama-3-8B")
+    for name in (quant, candidate.format):
+        if name in estimates and bits in (None, 4.0):
+            return Quality(estimates[name], _ESTIMATE)
+    if bits is None:
+        return Quality(_WORST_KLD, _ESTIMATE)
+    # MLX, and AWQ or GPTQ of other widths: a scale and a bias for each group of 64 are half a bit more (quality.tsv),
+    # as in ggml's legacy types.
+    kld = interpolated(_curve("legacy", has_imatrix=False), bits + 0.5)
+    return Quality(kld * (2 / 3 if "dwq" in quant else 1), _ESTIMATE)  # DWQ loses about a third less (quality.tsv)
+
+
+def _leading_number(text: str) -> float | None:
+    digits = text.split("bit", maxsplit=1)[0].split("bpw", maxsplit=1)[0].rstrip("-_ ")
+    try:
+        return float(digits)
+    except ValueError:
+        return None
+
+
+@cache
+def _exl_curve(name: str) -> Curve:
+    """B's points on A's scale: log(A) is a line over log(B) through the quants that both measured."""
+    shared, table = _data()["shared"], _data()[name]
+    logs_a, logs_b = ([math.log(kld) for kld in shared[source]] for source in ("A", "B"))
+    mean_a, mean_b = sum(logs_a) / len(logs_a), sum(logs_b) / len(logs_b)
+    spread = sum((b - mean_b) ** 2 for b in logs_b)
+    slope = sum((a - mean_a) * (b - mean_b) for a, b in zip(logs_a, logs_b, strict=True)) / spread
+    on_a = [math.exp(mean_a + slope * (math.log(kld) - mean_b)) for kld in table["kld"]]
+    return _falling(list(zip(table["bpw"], on_a, strict=True)))
+
+
+def _size_factor(weights: Weights | None) -> float:
+    """How much more than an 8B model one of this size loses; 1 where the size is not known."""
+    if weights is None:
+        return 1.0
+    (small, large), (most, least) = _data()["size"]["n_params"], _data()["size"]["factor"]
+    part = (math.log(weights.n_params) - math.log(small)) / (math.log(large) - math.log(small))
+    return float(most + min(1.0, max(0.0, part)) * (least - most))
+
+
+@cache
+def _data() -> Mapping[str, Any]:
+    return tomllib.loads((files("qrun") / "data" / "quality.toml").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ Pure. `resolution_json` turns it into the contract of `qrun resolve --json` (DES
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from qrun.errors import QrunError
+from qrun.errors import QrunError, UsageError
 from qrun.hardware import Hardware
 from qrun.memory import MemoryNeed
 from qrun.model import Candidate
@@ -15,7 +15,7 @@ from qrun.quality import Quality
 from qrun.request import KvType, Request
 from qrun.speed import Speed
 
-__all__ = ["REASONS", "Choice", "EngineState", "Reason", "Rejection", "Resolution"]
+__all__ = ["REASONS", "Choice", "EngineState", "Handover", "Reason", "Rejection", "Resolution"]
 
 Reason = Literal[
     "too_large",
@@ -36,7 +36,10 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What the resolver needs to know of a runner on this machine. `why_not`: why its engine cannot run here."""
+    """What the resolver needs to know of a runner on this machine. `why_not`: why its engine cannot run here.
+
+    `can_install`: an engine that is not installed may be, and competes. `remedy` is the command that mends `why_not`.
+    """
 
     runner: str
     formats: frozenset[str]
@@ -44,6 +47,8 @@ class EngineState:
     can_install: bool = True
     why_not: str | None = None
     architectures: frozenset[str] | None = None  # that it can load; None: unknown, all are tried
+    backends: frozenset[str] | None = None  # kinds of devices it can use; None: unknown, all are believed
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,15 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """What goal `finetune` is answered with: no engine of ours, but a base to load in NF4, and the line that loads it."""
+
+    candidate: Candidate
+    load: str
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """A candidate that was not chosen: one closed `reason` for programs, its `detail` for people."""
 
@@ -78,7 +92,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The whole decision. Exactly one of `chosen` and `error` is None; every loser stands once in `rejected`."""
+    """The whole decision. Just one of `chosen`, `handover` and `error` is set; every loser stands once in `rejected`."""
 
     request: Request
     n_ctx: int | None  # the context decided for, None where no model was found
@@ -89,3 +103,12 @@ class Resolution:
     rejected: tuple[Rejection, ...] = ()
     warnings: tuple[str, ...] = ()
     error: QrunError | None = None
+    handover: Handover | None = None  # goal `finetune` only
+
+    def require(self) -> Choice:
+        """The choice that is to be run. Raises the error there is instead; UsageError for goal `finetune`."""
+        if self.error is not None:
+            raise self.error
+        if self.chosen is None:
+            raise UsageError("--goal finetune names what to load; it cannot be served. Use qrun resolve.")
+        return self.chosen
