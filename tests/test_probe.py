@@ -6,7 +6,7 @@ import pytest
 
 from qrun.errors import UsageError
 from qrun.hardware import Cpu, Device
-from qrun.probe import machine_name, probe_hardware, select_gpus
+from qrun.probe import host_and_gpus, machine_name, probe_hardware, select_gpus
 from qrun.probed import Host
 from qrun.units import GIB
 
@@ -67,3 +67,37 @@ def test_a_machine_without_gpus_says_so_when_one_is_asked_for():
 def test_a_machine_is_called_by_its_gpus(gpus, name):
     """People say "two 3090s", or name the processor where there is no GPU."""
     assert machine_name(Host(Cpu("A CPU", "x86_64"), 8 * GIB), gpus) == name
+
+
+def test_a_platform_without_a_probe_of_its_own_is_read_by_psutil():
+    """Windows' way, taken on this machine: memory and cores are real, instruction sets stay unknown."""
+    import psutil
+
+    host, found = host_and_gpus("win32", {"CUDA_VISIBLE_DEVICES": ""})
+
+    assert host.ram_bytes == psutil.virtual_memory().total
+    assert host.cpu.logical_cores == psutil.cpu_count()
+    assert host.cpu.physical_cores == psutil.cpu_count(logical=False)
+    assert (host.cpu.isa, host.cpu.performance_cores) == (None, None)
+    assert found.devices == ()
+
+
+def test_a_mac_is_read_by_sysctl(monkeypatch):
+    """A double of sysctl, no Mac is here: host and GPU come from it, what is free from psutil."""
+    told = {"hw.memsize": str(64 * GIB), "machdep.cpu.brand_string": "Apple M2 Max", "hw.physicalcpu": "12"}
+    monkeypatch.setattr("qrun.probe.read_sysctl", lambda: told)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+
+    host, found = host_and_gpus("darwin", {})
+
+    assert host.ram_bytes == 64 * GIB
+    assert host.ram_free_bytes > 0
+    assert [(gpu.name, gpu.kind) for gpu in found.devices] == [("Apple M2 Max", "metal")]
+
+
+@pytest.mark.parametrize(("machine", "arch"), [("AMD64", "x86_64"), ("ARM64", "arm64"), ("aarch64", "aarch64")])
+def test_one_architecture_has_one_name_whatever_windows_calls_it(monkeypatch, machine, arch):
+    """AMD64 is x86_64."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
+
+    assert host_and_gpus("win32", {"CUDA_VISIBLE_DEVICES": ""})[0].cpu.arch == arch

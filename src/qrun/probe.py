@@ -16,7 +16,7 @@ from qrun.probe_linux import probe_linux
 from qrun.probe_nvidia import probe_nvidia
 from qrun.probed import Gpus, Host
 
-__all__ = ["machine_name", "probe_hardware", "select_gpus"]
+__all__ = ["host_and_gpus", "machine_name", "probe_hardware", "select_gpus"]
 
 _OS_NAMES = {"darwin": "macos", "win32": "windows"}
 
@@ -28,7 +28,7 @@ def probe_hardware(*, gpus: tuple[int, ...] | None = None, environ: Mapping[str,
     is asked for CUDA_VISIBLE_DEVICES and its like. Raises UsageError for a GPU that is not there, Failure where even
     the memory cannot be read.
     """
-    host, found = _host_and_gpus(sys.platform, environ)
+    host, found = host_and_gpus(sys.platform, environ)
     return Hardware(
         name=machine_name(host, found.devices),
         os=_OS_NAMES.get(sys.platform, sys.platform),
@@ -54,7 +54,8 @@ def select_gpus(found: Sequence[Device], wanted: Sequence[int] | None) -> tuple[
     return tuple(found[index] for index in wanted)
 
 
-def _host_and_gpus(system: str, environ: Mapping[str, str]) -> tuple[Host, Gpus]:
+def host_and_gpus(system: str, environ: Mapping[str, str]) -> tuple[Host, Gpus]:
+    """What the probes of `system` (as `sys.platform` names it) report. Raises Failure where memory is unknown."""
     arch = _arch(platform.machine())
     if system == "darwin":
         values = read_sysctl()
