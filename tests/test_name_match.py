@@ -1,6 +1,8 @@
 """Spellings of one model meet; other versions, sizes, variants and fine-tunes do not."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qrun.name_match import base_names, is_same_model, likeliest_id, match_name
 
@@ -144,3 +146,17 @@ def test_a_model_that_is_not_there_is_not_found(query):
 
     assert match.name is None
     assert match.others == ()
+
+
+WORDS = st.lists(
+    st.sampled_from(["llama", "qwen", "coder", "3", "3.1", "8b", "70b", "instruct", "v0.3"]), min_size=1, max_size=5
+)
+
+
+@given(WORDS, WORDS)
+def test_sameness_is_symmetric_and_blind_to_punctuation(one, other):
+    """A law of names: the separators and the case carry no meaning."""
+    dashed, spaced = "-".join(one), " ".join(word.upper() for word in one)
+
+    assert is_same_model(dashed, spaced)
+    assert is_same_model(dashed, "-".join(other)) == is_same_model("-".join(other), dashed)

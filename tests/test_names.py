@@ -1,6 +1,8 @@
 """What MODEL says: names, repos, addresses and paths, with the quant or revision behind them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qrun.errors import UsageError
 from qrun.names import is_path, nearest, parse_model
@@ -51,7 +53,16 @@ def test_an_address_of_a_file_names_repo_revision_and_file():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   ", "https://huggingface.co/", "https://huggingface.co/models", "https://example.org/a/b", "hf://x"]
+    "text",
+    [
+        "",
+        "   ",
+        "https://huggingface.co/",
+        "https://huggingface.co/models",
+        "https://example.org/a/b",
+        "hf://x",
+        "https://[",
+    ],
 )
 def test_a_text_that_names_no_model_is_refused(text):
     """Exit 2, with the form that is meant."""
@@ -93,3 +104,14 @@ def test_nearest_is_stable_and_bounded():
 
     assert nearest("model-10b", many, most=3) == nearest("model-10b", reversed(many), most=3)
     assert len(nearest("model-10b", many, most=3)) == 3
+
+
+@given(st.text(max_size=60) | st.from_regex(r"(hf\.co/|https://huggingface\.co/)?[\w.@:/-]{1,40}", fullmatch=True))
+def test_any_text_is_a_model_or_refused(text):
+    """No text breaks the parser, and what it gives is not empty."""
+    try:
+        ref = parse_model(text)
+    except UsageError:
+        return
+    assert ref.name
+    assert ref.text == text.strip()

@@ -128,10 +128,9 @@ def _understood(shards: ShardSet, headers: Sequence[GgufHeader]) -> _Read:
 
 
 def _read_file(file: LocalFile) -> GgufHeader | Defect:
-    if file.size_bytes is None:
-        return Defect("incomplete", "it is a link that leads nowhere")
-    if file.size_bytes == 0:
-        return Defect("incomplete", "it is empty (0 bytes)")
+    if not file.size_bytes:
+        empty = "it is a link that leads nowhere" if file.size_bytes is None else "it is empty (0 bytes)"
+        return Defect("incomplete", empty)
     try:
         with file.disk.open("rb") as opened:
             if opened.read(len(_MAGIC)) != _MAGIC:
@@ -141,6 +140,8 @@ def _read_file(file: LocalFile) -> GgufHeader | Defect:
         return Defect("incomplete", str(damage))
     except PermissionError:
         return Defect("access_denied", f"no permission to read {file.disk}")
+    except OSError as error:
+        return Defect("incomplete", f"it cannot be read ({error.strerror or error})")
 
 
 def _read_at(opened: BinaryIO, offset: int, n: int) -> bytes:

@@ -4,6 +4,7 @@ The folder is the user's own, so links to files and folders count as what they p
 once, so that links that lead back in a circle end. Hidden entries (`.cache`, `.git`) are passed over.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def files_under(root: Path, *, most_depth: int = 8) -> tuple[LocalFile, ...]:
 def subfolders(root: Path) -> tuple[Path, ...]:
     """The folders in `root`, and links to folders, by name."""
     with os.scandir(root) as entries:
-        return tuple(sorted(Path(entry.path) for entry in entries if not _is_hidden(entry) and entry.is_dir()))
+        return tuple(sorted(Path(entry.path) for entry in entries if not _is_hidden(entry) and _is_folder(entry)))
 
 
 def read_text_head(path: Path, most_bytes: int) -> str:
@@ -63,21 +64,39 @@ def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]], depth: int) 
     with os.scandir(folder) as entries:
         listed = sorted((entry for entry in entries if not _is_hidden(entry)), key=lambda entry: entry.name)
     for entry in listed:
-        if not entry.is_dir():
+        if not _is_folder(entry):
             yield LocalFile(f"{prefix}{entry.name}", Path(entry.path), _size(entry))
         elif depth:
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", entered, depth - 1)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        if _leads_nowhere(entry):
+            return False
+        raise
+
+
 def _size(entry: os.DirEntry[str]) -> int | None:
     try:
         return entry.stat().st_size
-    except FileNotFoundError:
-        return None
-    except OSError:  # a link that leads to itself
-        if entry.is_symlink():
+    except OSError:
+        if _leads_nowhere(entry):
             return None
         raise
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to nothing or, in a circle, to itself."""
+    if not entry.is_symlink():
+        return False
+    try:
+        os.stat(entry.path)  # noqa: PTH116  # asked for its errno alone
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+    return False
 
 
 def _is_hidden(entry: os.DirEntry[str]) -> bool:

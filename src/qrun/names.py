@@ -89,8 +89,10 @@ def _split_tag(text: str) -> tuple[str, str | None]:
 
 def _parse_address(text: str) -> ModelRef:
     """`https://huggingface.co/ORG/NAME`, with `/tree/REV`, `/blob/REV/FILE`, `:QUANT` or `@REV` behind it."""
-    address = text if "://" in text else f"https://{text}"
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+    except ValueError as error:
+        raise UsageError(f"{text} is no address: {error}.") from error
     path = f"{parts.netloc}{parts.path}" if parts.scheme.lower() == "hf" else parts.path
     pieces = [unquote(piece) for piece in path.split("/") if piece]
     known = parts.scheme.lower() == "hf" or (parts.hostname or "").lower() in _HOSTS
