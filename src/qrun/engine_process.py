@@ -37,8 +37,8 @@ class Ended:
 
     @property
     def leaves_no_reason(self) -> bool:
-        """Whether the engine's log cannot tell why: it never ran, somebody killed it, or it was told to end."""
-        return self.not_started is not None or self.code in {0, -signal.SIGKILL}
+        """Whether the engine's log cannot tell why: it never ran, was killed, or was told to end."""
+        return self.code in {None, 0, -signal.SIGKILL}
 
     def __str__(self) -> str:
         """A verb phrase, for after `it`."""

@@ -114,8 +114,10 @@ class Supervisor:
             return
         if first:
             self._break_off(self._owner)
-        await wait_uninterrupted(self._owner)
-        self._state = "stopped"
+        try:
+            await wait_uninterrupted(self._owner)
+        finally:
+            self._state = "stopped"
         if not self._owner.cancelled():
             self._owner.result()
 
@@ -162,8 +164,9 @@ class Supervisor:
                 raise failure
             deaths = [*(at for at in deaths if time.monotonic() - at < _DEATHS_WITHIN_S), time.monotonic()]
             if len(deaths) > len(_PAUSES_S):
-                _log.error("%s It died %d times within a minute and is not started again.", failure, len(deaths))
-                raise failure
+                final = self._failure(f"{failure.reason} ({len(deaths)} deaths within a minute)")
+                _log.error("%s It is not started again.", final)
+                raise final
             _log.warning("%s Starting it again.", failure)
             await asyncio.sleep(_PAUSES_S[len(deaths) - 1])
 
