@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qrun.errors import AmbiguousModel, FileDamaged, ModelNotFound, NotAModel, UnsafeFile
+from qrun.errors import AmbiguousModel, Failure, FileDamaged, ModelNotFound, NotAModel, UnsafeFile
 from qrun.names import parse_model
 from qrun.source_file import FileSource
 from qrun.source_folder import FolderSource
@@ -216,6 +216,12 @@ def test_the_real_model_is_read_by_path(smollm2_q4_1, tmp_path):
     assert one.size_bytes == 98_362_432
     assert one.weights is not None
     assert 5.5 < one.weights.bpw < 6
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_line(tmp_path):
+    """Exit 1: a name too long for the file system is no traceback."""
+    with pytest.raises(Failure, match="cannot be read: File name too long"):
+        find(tmp_path / ("a" * 5000 + ".gguf"))
 
 
 # Which source

@@ -459,6 +459,43 @@ def test_other_formats_are_candidates_of_their_kind(tmp_path, repo_name, config,
     assert (one.format, one.quant, one.defect) == (format_, quant, None)
 
 
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], None),
+        (["model-00001-of-00002.safetensors"], "incomplete"),
+        (["model.safetensors", "consolidated.safetensors", "adapter_model.safetensors"], None),
+    ],
+)
+def test_safetensors_are_counted_and_extras_left_out(tmp_path, names, reason):
+    """A missing shard is a defect; Mistral's second copy and adapters are no part of the model."""
+    repo = tmp_path / "org" / "Tiny-1B"
+    write_tiny_gguf(repo / "Tiny-1B-Q8_0.gguf")
+    (repo / "config.json").write_text("{}")
+    for name in names:
+        (repo / name).write_bytes(b"x")
+
+    one = find(tmp_path, "Tiny-1B").candidates[1]
+
+    assert (one.defect and one.defect.reason) == reason
+    assert {file.path for file in one.files} == {name for name in names if name.startswith("model")}
+
+
+@pytest.mark.parametrize(
+    "config", [None, "no json", "[]", '{"quantization_config": {"quant_method": "compressed-tensors"}}']
+)
+def test_safetensors_that_nothing_explains_are_no_candidate(tmp_path, config):
+    """Without a config.json that says what they are, no format is guessed."""
+    repo = tmp_path / "org" / "Tiny-1B"
+    repo.mkdir(parents=True)
+    (repo / "model.safetensors").write_bytes(b"x")
+    if config is not None:
+        (repo / "config.json").write_text(config)
+
+    with pytest.raises(NotAModel):
+        find(tmp_path, "Tiny-1B")
+
+
 # Whose quant a repo is
 
 
