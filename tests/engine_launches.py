@@ -1,11 +1,13 @@
 """Launches of the engines that the supervisor's tests start, and how they wait for what has to happen."""
 
 import asyncio
+import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -35,6 +37,64 @@ def stand_in(behaviour: str = "answers", **env: str) -> Callable[[Path], Launch]
         return Launch(argv, UnixAddress(engine), env=env)
 
     return launch
+
+
+_READY = """
+import signal, sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.hostnames, params.port = sys.argv[1], [sys.argv[2]], 0
+params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 4096, 1, 2
+server = xllamacpp.Server(params)
+while True:
+    signal.pause()
+"""
+
+
+def native(server: Path, model: Path) -> Callable[[Path], Launch]:
+    """Launches of llama-server with one slot of 4096 tokens."""
+
+    def launch(private_dir: Path) -> Launch:
+        engine = private_dir / "engine.sock"
+        argv = (server, "-m", model, "--host", engine, "-c", 4096, "-np", 1, "-t", 2, "--no-warmup")
+        return Launch(tuple(map(str, argv)), UnixAddress(engine))
+
+    return launch
+
+
+def ready(python: Path, model: Path) -> Callable[[Path], Launch]:
+    """Launches of the ready engine, like `native`."""
+
+    def launch(private_dir: Path) -> Launch:
+        engine = private_dir / "engine.sock"
+        return Launch((str(python), "-c", _READY, str(model), str(engine)), UnixAddress(engine))
+
+    return launch
+
+
+LAUNCHES = {"native": native, "ready": ready}
+
+
+@asynccontextmanager
+async def open_stream(launch: Launch, n_predict: int = -1) -> AsyncIterator[asyncio.StreamReader]:
+    """A streamed answer that goes on, unless `n_predict` tokens end it, until the context is full."""
+    body = {"prompt": "Once upon a time", "n_predict": n_predict, "ignore_eos": True, "stream": True, "temperature": 0}
+    data = json.dumps(body).encode()
+    reader, writer = await asyncio.open_unix_connection(launch.address.socket)
+    head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(data)}\r\n\r\n"
+    try:
+        writer.write(head.encode() + data)
+        yield reader
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def complete(launch: Launch) -> str:
+    """Eight tokens of an answer, whole."""
+    async with open_stream(launch, n_predict=8) as stream:
+        lines = (await stream.read()).decode().splitlines()
+    return "".join(json.loads(line.removeprefix("data: "))["content"] for line in lines if line.startswith("data: "))
 
 
 def lives(pid: int) -> bool:
