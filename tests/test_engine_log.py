@@ -67,6 +67,17 @@ def test_log_over_its_limit_is_emptied_in_place(tmp_path: Path, monkeypatch: pyt
     assert stat.S_IMODE((tmp_path / "engine.log.1").stat().st_mode) == 0o600
 
 
+def test_log_is_emptied_even_where_its_end_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A full disk is when emptying matters most."""
+    monkeypatch.setattr(engine_log, "_MOST_BYTES", 10)
+    log = EngineLog(tmp_path / "engine.log")
+    (tmp_path / "engine.log.1").mkdir()
+    log.path.write_text("ten or so bytes")
+    log.keep_small()
+
+    assert log.path.read_text() == ""
+
+
 def test_log_within_its_limit_is_left(tmp_path: Path):
     """What is small stays whole, and a log that somebody removed is not made again."""
     log = EngineLog(tmp_path / "engine.log")

@@ -6,22 +6,25 @@ is an answer here; whether the process still lives is the supervisor's to know.
 
 import asyncio
 import contextlib
+import time
+from http import HTTPStatus
 
 from qrun.runner import Launch, UnixAddress
 
 __all__ = ["health_status", "until_healthy"]
 
 _ANSWER_WITHIN_S = 5.0  # a health path that takes longer is asked again
-_FIRST_PAUSE_S = 0.02
-_LONGEST_PAUSE_S = 0.2
+_PAUSE_SHARE = 0.05  # of the time waited so far: what asking seldom costs a start is never more than that
+_SHORTEST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.25
 
 
 async def until_healthy(launch: Launch) -> None:
     """Return when the health path says 200. Waits for ever: the caller has the limit."""
-    pause_s = _FIRST_PAUSE_S
-    while await health_status(launch) != 200:  # noqa: PLR2004 - HTTP's OK
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+    began_at = time.monotonic()
+    while await health_status(launch) != HTTPStatus.OK:
+        waited_s = time.monotonic() - began_at
+        await asyncio.sleep(min(max(waited_s * _PAUSE_SHARE, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S))
 
 
 async def health_status(launch: Launch) -> int | None:

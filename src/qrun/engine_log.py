@@ -3,6 +3,7 @@
 Each start begins a new file and keeps the one before as `NAME.1`, so that a restart does not bury why it was needed.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -38,8 +39,9 @@ class EngineLog:
         """Empty a file of over 32 MiB in place (the engine holds it open), its end kept in `NAME.1`."""
         if not self.path.exists() or self.path.stat().st_size <= _MOST_BYTES:
             return
-        self._kept.touch(mode=0o600)
-        self._kept.write_text(self.tail())
+        with contextlib.suppress(OSError):  # on a full disk emptying it is worth more than keeping its end
+            self._kept.touch(mode=0o600)
+            self._kept.write_text(self.tail())
         os.truncate(self.path, 0)
 
     @property

@@ -154,6 +154,7 @@ class Supervisor:
                 raise  # to `stop`
             self._state, self._failed_at = "failed", time.monotonic()
             self._tell_waiting(error)
+            self._tell_death(self._failure(str(error)))
 
     async def _keep_alive(self) -> None:
         before = self._generation
