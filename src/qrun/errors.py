@@ -6,8 +6,10 @@ QrunError
 ├── ModelNotFound         3  no model, file or folder of that name
 ├── AmbiguousModel        3  several models of that name
 ├── QuantNotFound         3  the model is there, that quant is not
+├── FormatNotFound        3  the model is there, not in that format
 ├── NotAModel             3  a folder or file that holds no model
 ├── NothingFits           4  no candidate fits this machine
+│   └── FloorMissed       4  what fits is slower or worse than --min-tps or --max-kld allows
 ├── EngineMissing         7  no engine that can run the choice
 ├── EngineFailed          7  the engine would not start, or died
 ├── EngineCannot          7  the engine in place lacks what was asked for
@@ -34,6 +36,8 @@ __all__ = [
     "EngineMissing",
     "Failure",
     "FileDamaged",
+    "FloorMissed",
+    "FormatNotFound",
     "ModelNotFound",
     "NotAModel",
     "NothingFits",
@@ -151,6 +155,21 @@ class QuantNotFound(QrunError):
 
 
 @dataclass(eq=False)
+class FormatNotFound(QrunError):
+    """The model is there, but not in the format asked for."""
+
+    model: str
+    format: str
+    nearest: Sequence[str]
+    exit_code: ClassVar[int] = 3
+    name: ClassVar[str] = "format_not_found"
+
+    def __str__(self) -> str:
+        """The formats that are there."""
+        return f"{self.model} is not here in format {self.format!r}. There are: {_listed(self.nearest, most=20)}."
+
+
+@dataclass(eq=False)
 class NotAModel(QrunError):
     """A file or folder that holds no model qrun can read."""
 
@@ -184,6 +203,20 @@ class NothingFits(QrunError):
             f"nothing of {self.model} fits: the smallest needs {gib(self.needed_bytes)} "
             f"of {gib(self.budget_bytes)} usable memory. {self.would}"
         )
+
+
+@dataclass(eq=False)
+class FloorMissed(NothingFits):
+    """What fits passes no floor the user set. `floor` is the option as written, `would` names the nearest miss."""
+
+    needed_bytes: int | None = None
+    budget_bytes: int | None = None
+    would: str = ""
+    floor: str = ""
+
+    def __str__(self) -> str:
+        """The floor and the nearest miss."""
+        return f"nothing of {self.model} that fits passes {self.floor}. {self.would}"
 
 
 @dataclass(eq=False)

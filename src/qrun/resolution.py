@@ -71,7 +71,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What goal `finetune` is answered with: no engine of ours, but a base to load in NF4, and the line that loads it."""
+    """What answers goal `finetune`: no engine of ours, but a base to load in NF4, and the line that loads it."""
 
     candidate: Candidate
     load: str
@@ -92,7 +92,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The whole decision. Just one of `chosen`, `handover` and `error` is set; every loser stands once in `rejected`."""
+    """The whole decision. One of `chosen`, `handover` and `error` is set; every loser stands once in `rejected`."""
 
     request: Request
     n_ctx: int | None  # the context decided for, None where no model was found

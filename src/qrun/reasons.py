@@ -1,0 +1,87 @@
+"""Why the chosen was chosen and why each other that fits was not, in words for people.
+
+Pure. The reasons themselves are a closed set (`resolution.Reason`); here stand the figures that decided.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from qrun.goal import WARN_KLD, Option, loses_by
+from qrun.request import Goal, Request
+from qrun.resolution import Reason, Rejection
+from qrun.units import gib, size
+
+__all__ = ["losers", "why_chosen", "worth_a_warning"]
+
+_REASONS: dict[str, Reason] = {"quality": "worse_quality", "speed": "slower", "tie": "same_as_chosen"}
+_Q4_K_M_BPW = 4.9  # the usual 4-bit file (quality.toml)
+
+
+def losers(winner: Option, others: Sequence[Option], options: Sequence[Option], goal: Goal) -> list[Rejection]:
+    """One rejection for each candidate of `others`, by its fastest placement."""
+    rejected: dict[int, Rejection] = {}
+    for option in others:
+        lost_by = loses_by(option, winner, options, goal)
+        rejection = Rejection(
+            option.candidate, option.engine.runner, _REASONS[lost_by], _detail(option, winner, lost_by)
+        )
+        rejected.setdefault(id(option.candidate), rejection)
+    return list(rejected.values())
+
+
+def why_chosen(winner: Option, options: Sequence[Option], request: Request) -> tuple[str, ...]:
+    """The lines that explain the choice, the rule first."""
+    return tuple(_why(winner, options, request))
+
+
+def worth_a_warning(winner: Option) -> tuple[str, ...]:
+    """What a user should hear of a choice that loses much: the better use of the same memory."""
+    if winner.quality.kld <= WARN_KLD:
+        return ()
+    n_params = winner.task.weights.total_bytes * 8 / _Q4_K_M_BPW
+    better = f"{n_params / 1e9:.0f}B" if n_params >= 1e9 else f"{n_params / 1e6:.0f}M"  # noqa: PLR2004  # a billion
+    loss = f"{winner.candidate.quant} loses much (KLD {winner.quality.kld:.2f})"
+    return (f"{loss}: a model of about {better} parameters at Q4_K_M is the better use of this memory.",)
+
+
+def _detail(option: Option, winner: Option, lost_by: str) -> str:
+    if lost_by == "tie":
+        return f"as good and as fast as {winner.candidate.quant} to within .002 KLD and 5 % of time"
+    kld = f"KLD {option.quality.kld:.4f} against {winner.quality.kld:.4f}"
+    ratio = winner.time_s / option.time_s
+    return kld if lost_by == "quality" else f"{kld}, but decodes at {ratio:.2f} of the chosen's rate"
+
+
+def _why(winner: Option, options: Sequence[Option], request: Request) -> Iterator[str]:
+    fitting = len({id(option.candidate) for option in options})
+    yield f"{_RULES[request.goal]} ({fitting} candidate{'s' if fitting > 1 else ''} to choose from)"
+    yield f"KLD {winner.quality.kld:.4f} ({winner.quality.source})"
+    yield _placement_line(winner)
+    if winner.fit.kv_cache_type == "q8_0" and request.kv_type == "auto":
+        yield "KV cache in q8_0, because with f16 it does not fit"
+    if not winner.engine.installed:
+        yield f"{winner.engine.runner} is not installed yet, and leads the installed engines by more than 15 %"
+
+
+_RULES: dict[Goal, str] = {
+    "quality": "goal quality: the smallest file within .002 KLD of the best that fits",
+    "speed": "goal speed: the fastest with a KLD of at most .09",
+    "balanced": "goal balanced: the least sum of KLD/.05 and time relative to the fastest with a KLD of at most .09",
+    "finetune": "goal finetune: NF4",
+}
+
+
+def _placement_line(winner: Option) -> str:
+    fit = winner.fit
+    need = gib(fit.memory.total_bytes)
+    layers = winner.task.shape.n_layer + 1
+    match fit.placement.mode:
+        case "cpu":
+            return f"on the CPU: needs {need} of {gib(winner.task.hardware.ram_budget_bytes)} RAM"
+        case "gpu" | "unified":
+            budget = sum(winner.task.hardware.gpus[index].budget_bytes for index in fit.used)
+            return f"whole on {'the GPU' if len(fit.used) == 1 else 'the GPUs'}: needs {need} of {gib(budget)}"
+        case "split":
+            return f"{fit.placement.n_gpu_layers} of {layers} layers on the GPU, the rest on the CPU: needs {need}"
+        case "experts-on-cpu":
+            experts = size(sum(winner.task.weights.expert_bytes[: fit.placement.n_cpu_moe or 0]))
+            return f"all layers on the GPU, {experts} of experts on the CPU: needs {need}"
