@@ -8,6 +8,7 @@ over ranged HTTP alike. Layout: ggml's docs/gguf.md, versions 2 and 3, little en
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from qrun.ggml_types import GGML_TYPES
@@ -29,40 +30,23 @@ _MAX_KEPT_ITEMS = 1024
 _DEFAULT_ALIGNMENT = 32
 
 _STRING, _ARRAY = 8, 9
-_SCALARS: Mapping[int, str] = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
+_SCALARS: Mapping[int, tuple[str, str]] = {
+    0: ("uint8", "B"),
+    1: ("int8", "b"),
+    2: ("uint16", "H"),
+    3: ("int16", "h"),
+    4: ("uint32", "I"),
+    5: ("int32", "i"),
+    6: ("float32", "f"),
+    7: ("bool", "?"),
+    10: ("uint64", "Q"),
+    11: ("int64", "q"),
+    12: ("float64", "d"),
 }
-_TYPE_NAMES: Mapping[int, str] = {
-    0: "uint8",
-    1: "int8",
-    2: "uint16",
-    3: "int16",
-    4: "uint32",
-    5: "int32",
-    6: "float32",
-    7: "bool",
-    8: "string",
-    9: "array",
-    10: "uint64",
-    11: "int64",
-    12: "float64",
-}
-_STRUCTS: Mapping[int, struct.Struct] = {type_id: struct.Struct(f"<{code}") for type_id, code in _SCALARS.items()}
 _UINT32 = struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
 _COUNTS = struct.Struct("<QQ")
 _TYPE_AND_NUMBER = struct.Struct("<IQ")
-_DIMS = tuple(struct.Struct(f"<{n_dims}Q") for n_dims in range(_MAX_DIMS + 1))
 
 Reader = Callable[[int, int], bytes]
 
@@ -144,6 +128,10 @@ class _Walk:
         values = layout.unpack_from(self._buffer, self.position)
         self.position += layout.size
         return values
+
+    def numbers(self, code: str, count: int) -> tuple[int | float, ...]:
+        """The next `count` values of one struct code."""
+        return self.unpack(struct.Struct(f"<{count}{code}"))
 
     def take(self, n_bytes: int) -> bytes:
         """The next `n_bytes`."""
@@ -240,24 +228,27 @@ def _read_value(walk: _Walk, type_id: int) -> object:
         return walk.take(length).decode(errors="replace")
     if type_id == _ARRAY:
         return _read_array(walk)
-    if type_id not in _STRUCTS:
+    if type_id not in _SCALARS:
         raise HeaderDamaged(f"its metadata has a value of unknown type {type_id}")
-    return walk.unpack(_STRUCTS[type_id])[0]
+    return walk.numbers(_SCALARS[type_id][1], 1)[0]
 
 
 def _read_array(walk: _Walk) -> object:
     type_id, count = walk.unpack(_TYPE_AND_NUMBER)
     if type_id == _ARRAY:
         raise HeaderDamaged("its metadata nests arrays, which no engine reads")
-    if type_id not in _TYPE_NAMES:
-        raise HeaderDamaged(f"its metadata has an array of unknown type {type_id}")
-    if count <= _MAX_KEPT_ITEMS:
-        return tuple(_read_value(walk, type_id) for _ in range(count))
     if type_id == _STRING:
+        if count <= _MAX_KEPT_ITEMS:
+            return tuple(_read_value(walk, type_id) for _ in range(count))
         walk.skip_strings(count)
-    else:
-        walk.skip(count * _STRUCTS[type_id].size)
-    return ArrayInfo(_TYPE_NAMES[type_id], count)
+        return ArrayInfo("string", count)
+    if type_id not in _SCALARS:
+        raise HeaderDamaged(f"its metadata has an array of unknown type {type_id}")
+    name, code = _SCALARS[type_id]
+    if count <= _MAX_KEPT_ITEMS:
+        return walk.numbers(code, count)
+    walk.skip(count * struct.calcsize(f"<{code}"))
+    return ArrayInfo(name, count)
 
 
 def _alignment(metadata: Mapping[str, object]) -> int:
@@ -273,7 +264,7 @@ def _read_tensor(walk: _Walk) -> TensorInfo:
     (n_dims,) = walk.unpack(_UINT32)
     if not 0 < n_dims <= _MAX_DIMS:
         raise HeaderDamaged(f"tensor {name!r} has {n_dims} dimensions")
-    dims = walk.unpack(_DIMS[n_dims])
+    dims = walk.unpack(struct.Struct(f"<{n_dims}Q"))
     type_id, offset = walk.unpack(_TYPE_AND_NUMBER)
     if type_id > _MAX_TYPE_ID:
         raise HeaderDamaged(f"tensor {name!r} has the type {type_id}")
@@ -294,7 +285,7 @@ def _size_of(name: str, dims: tuple[int, ...], type_id: int) -> int:
 def _sized(listed: list[TensorInfo], alignment: int, data_bytes: int) -> tuple[TensorInfo, ...]:
     """The tensors with a size each: one of an unknown type reaches to the next tensor, or to the file's end."""
     starts = sorted({tensor.offset for tensor in listed})
-    following = dict(zip(starts, [*starts[1:], max(data_bytes, 0)], strict=True))
+    following = dict(pairwise([*starts, max(data_bytes, 0)]))
     return tuple(_with_size(tensor, following[tensor.offset], alignment) for tensor in listed)
 
 
