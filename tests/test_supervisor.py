@@ -489,3 +489,17 @@ def test_engine_gets_our_environment_and_the_launch_s(supervise: Supervise, tmp_
         assert "STAND_IN_NOTE" not in os.environ
 
     asyncio.run(check())
+
+
+def test_user_s_python_variables_do_not_break_the_keeper(supervise: Supervise, tmp_path: Path):
+    """Whatever modules the user's PYTHONPATH shadows, the process that guards the engine runs."""
+    (tmp_path / "select.py").write_text("raise SystemExit('shadowed')")
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('customized')")
+
+    async def check() -> None:
+        async with supervise(stand_in(), environ={**os.environ, "PYTHONPATH": str(tmp_path)}) as supervisor:
+            await supervisor.ready()
+
+            assert supervisor.state == "ready"
+
+    asyncio.run(check())

@@ -146,9 +146,12 @@ def _wait_for_an_end(engine: _Engine, pipe: int, wake: int) -> None:
 
 def _start(command: list[str], status: int, prctl: _Prctl) -> int:
     keeper = os.getpid()
+    # Held back until the child has shed our handlers: a SIGTERM before that would be lost, and with it the first grace.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
     pid = os.fork()
     if pid == 0:
         _become(command, keeper, status, prctl)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
     with contextlib.suppress(PermissionError, ProcessLookupError):  # the engine came first, and has done it itself
         os.setpgid(pid, pid)
     return pid
@@ -159,6 +162,7 @@ def _become(command: list[str], keeper: int, status: int, prctl: _Prctl) -> None
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGPIPE, *_END_SIGNALS):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
