@@ -23,7 +23,7 @@ from qrun.uninterrupted import wait_uninterrupted
 __all__ = ["Ended", "EngineProcess"]
 
 _KEEPER = Path(__file__).with_name("keeper.py")
-_KEEPER_LIMIT_S = 15.0  # it needs 3 s for an engine that ignores SIGTERM; one that takes longer is stopped or stuck
+_KEEPER_LIMIT_S = 15.0  # it needs 2 s for an engine that ignores SIGTERM; one that takes longer is stopped or stuck
 _GROUP_LIMIT_S = 5.0  # for the kernel to take down a group after SIGKILL
 _POLL_S = 0.005
 
