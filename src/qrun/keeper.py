@@ -33,8 +33,8 @@ from collections.abc import Callable
 
 __all__ = ["main"]
 
-# After a first SIGTERM and after a second, before SIGKILL. A llama-server at rest ends within 0.05 s of the first; with a
-# request open it hangs there and ends at once on the second (DESIGN section 4), so a longer first wait gains nothing.
+# After a first SIGTERM and after a second, before SIGKILL. A llama-server at rest ends within 0.05 s of the first; with
+# a request open it hangs there and ends at once on the second (DESIGN section 4): a longer first wait gains nothing.
 _GRACES_S = (0.5, 1.5)
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NOT_STARTED = 127  # what a shell says of a command that it could not run
