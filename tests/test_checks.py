@@ -26,9 +26,9 @@ def machine(**changes) -> Hardware:
     return dataclasses.replace(base, **changes)
 
 
-def engine_checks(states, engines, remedies=None, *, has_gpu=False):
+def engine_checks(states, engines, *, has_gpu=False):
     """The verdicts on these runners."""
-    return checks.check_engines(states, engines, remedies or {}, has_gpu=has_gpu)
+    return checks.check_engines(states, engines, has_gpu=has_gpu)
 
 
 def test_an_engine_in_place_is_told_by_build_version_and_origin():
@@ -42,7 +42,7 @@ def test_no_engine_at_all_is_a_failure_with_the_command_that_installs_it():
     """Without an engine nothing can be served."""
     state = dataclasses.replace(LLAMACPP, installed=False)
 
-    (check,) = engine_checks([state], {}, {"llamacpp": "Run: qrun engines install llamacpp"})
+    (check,) = engine_checks([state], {})
 
     assert check == Check("engine llamacpp", "fail", "not installed", "Run: qrun engines install llamacpp")
 
@@ -54,7 +54,14 @@ def test_a_missing_engine_beside_another_is_only_a_warning():
     found = engine_checks([LLAMACPP, vllm], {"llamacpp": READY})
 
     assert [check.status for check in found] == ["ok", "warn"]
-    assert found[1].remedy == "qrun engines install vllm"
+    assert found[1].remedy == "Run: qrun engines install vllm"
+
+
+def test_the_runner_s_own_words_come_first():
+    """A runner that knows why its engine is missing and what mends it is believed."""
+    state = EngineState("llamacpp", frozenset({"gguf"}), False, why_not="the CPU lacks AVX2", remedy="Build it.")
+
+    assert engine_checks([state], {}) == [Check("engine llamacpp", "fail", "the CPU lacks AVX2", "Build it.")]
 
 
 def test_an_engine_for_other_machines_is_no_fault():

@@ -66,32 +66,29 @@ def check_python(python_version: str, qrun_version: str, *, is_64_bit: bool) -> 
     return Check("python", "ok", detail)
 
 
-def check_engines(
-    states: Sequence[EngineState], engines: Mapping[str, Engine], remedies: Mapping[str, str], *, has_gpu: bool
-) -> list[Check]:
-    """One check for each runner. `engines`: those found; `remedies`: for the others, what would mend it.
+def check_engines(states: Sequence[EngineState], engines: Mapping[str, Engine], *, has_gpu: bool) -> list[Check]:
+    """One check for each runner; `engines` are the installed ones, by runner.
 
     A missing engine is a failure only where no other is there: then nothing can be served.
     """
     missing: Status = "warn" if engines else "fail"
-    checks = [_check_engine(state, engines.get(state.runner), remedies, missing, has_gpu=has_gpu) for state in states]
+    checks = [_check_engine(state, engines.get(state.runner), missing, has_gpu=has_gpu) for state in states]
     return checks or [Check("engine", "fail", "qrun has no runner at all", "Install qrun-llm again.")]
 
 
-def _check_engine(
-    state: EngineState, engine: Engine | None, remedies: Mapping[str, str], missing: Status, *, has_gpu: bool
-) -> Check:
+def _check_engine(state: EngineState, engine: Engine | None, missing: Status, *, has_gpu: bool) -> Check:
     name = f"engine {state.runner}"
+    install = f"Run: qrun engines install {state.runner}"
+    if engine is None and not state.can_install:
+        # Nobody can mend that this machine is another: a fault only where no other engine is there either.
+        return Check(name, "ok" if missing == "warn" else "fail", state.why_not or "not for this machine", state.remedy)
     if engine is None:
-        why = state.why_not or "not installed"
-        if not state.can_install:
-            return Check(name, "ok" if missing == "warn" else "fail", why, remedies.get(state.runner))
-        return Check(name, missing, why, remedies.get(state.runner, f"qrun engines install {state.runner}"))
+        return Check(name, missing, state.why_not or "not installed", state.remedy or install)
     found = f"{engine.flavour} {engine.version or 'of unknown version'} ({engine.origin})"
     if state.why_not:
-        return Check(name, "warn", f"{found}, but {state.why_not}", remedies.get(state.runner))
+        return Check(name, "warn", f"{found}, but {state.why_not}", state.remedy)
     if has_gpu and engine.backends <= {"cpu"}:
-        remedy = f"Where the GPU's toolkit is installed: qrun engines install {state.runner} --build"
+        remedy = f"{install} --build, where the GPU's toolkit is installed"
         return Check(name, "warn", f"{found} runs on the CPU alone, though there is a GPU", remedy)
     return Check(name, "ok", found)
 
