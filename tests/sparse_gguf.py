@@ -40,6 +40,7 @@ class Dims:
     qkv_bias: bool = False
     qk_norm: bool = False
     post_norms: bool = False
+    fused: bool = False  # one tensor for q, k and v, and one for gate and up (Phi)
     more: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -67,6 +68,17 @@ MODELS = {
     "qwen3-30b-a3b": Dims(
         "qwen3moe", 48, 2048, 6144, 32, 4, 151936, Type.Q4_K, head_dim=128, qk_norm=True, moe=(128, 8, 768)
     ),
+    "gemma-3-1b": Dims(
+        *("gemma3", 26, 1152, 6912, 4, 1, 262144, Type.Q8_0, 256, True), window=512, qk_norm=True, post_norms=True
+    ),
+    "qwen2.5-0.5b": Dims("qwen2", 24, 896, 4864, 14, 2, 151936, Type.Q8_0, tied=True, qkv_bias=True),
+    "qwen3-0.6b": Dims("qwen3", 28, 1024, 3072, 16, 8, 151936, Type.Q8_0, 128, True, qk_norm=True),
+    "phi-4": Dims(
+        *("phi3", 40, 5120, 17920, 40, 10, 100352, Type.Q4_K),
+        fused=True,
+        more={"rope.scaling.original_context_length": 16384},
+    ),
+    "mixtral-8x7b": Dims("llama", 32, 4096, 14336, 32, 8, 32000, Type.Q4_K, moe=(8, 2, 14336)),
     "gpt-oss-20b": Dims(
         *("gpt-oss", 24, 2880, 2880, 64, 8, 201088, Type.Q8_0, 64),
         output_type=Type.Q8_0,
@@ -153,12 +165,13 @@ def _tensors(dims: Dims) -> list[Tensor]:
 
 def _attention(dims: Dims) -> list[Tensor]:
     q, kv = dims.n_head * dims.head_width, dims.n_head_kv * dims.head_width
+    widths = {"qkv": q + 2 * kv} if dims.fused else {"q": q, "k": kv, "v": kv}
     tensors: list[Tensor] = [
-        *((f"attn_{name}.weight", (dims.n_embd, width), dims.type) for name, width in (("q", q), ("k", kv), ("v", kv))),
+        *((f"attn_{name}.weight", (dims.n_embd, width), dims.type) for name, width in widths.items()),
         ("attn_output.weight", (q, dims.n_embd), dims.type),
     ]
     if dims.qkv_bias:
-        tensors += [(f"attn_{name}.bias", (width,), Type.F32) for name, width in (("q", q), ("k", kv), ("v", kv))]
+        tensors += [(f"attn_{name}.bias", (width,), Type.F32) for name, width in widths.items()]
     if dims.qk_norm:
         tensors += [(f"attn_{name}_norm.weight", (dims.head_width,), Type.F32) for name in "qk"]
     if dims.arch == "gpt-oss":
@@ -176,6 +189,8 @@ def _norms(dims: Dims) -> list[Tensor]:
 def _feed_forward(dims: Dims) -> list[Tensor]:
     wide = (dims.n_embd, dims.n_ff)
     down: Tensor = ("ffn_down.weight", wide[::-1], dims.type)
+    if dims.fused:
+        return [("ffn_up.weight", (dims.n_embd, 2 * dims.n_ff), dims.type), down]
     return [("ffn_gate.weight", wide, dims.type), ("ffn_up.weight", wide, dims.type), down]
 
 

@@ -74,7 +74,7 @@ def sparse_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("run", RUNS, ids=" ".join)
 def test_every_place_holds_what_the_server_says(run, sparse_folder):
-    """Ten models on the CPU, on one to three devices, split and with experts on the CPU: within 1.5 % in each place."""
+    """15 models on the CPU, on one to three devices, split and with experts on the CPU: within 3 % in each place."""
     name, n_ctx, n_parallel, kv, mode, n_gpu_layers, n_cpu_moe, split = run
     shape, weights = sparse_model(sparse_folder, name)
     parts = [int(part) for part in split.split(":")] if split != "-" else []
@@ -92,9 +92,8 @@ def test_every_place_holds_what_the_server_says(run, sparse_folder):
         predicted = {"host": ours.total_bytes}
 
     for place, engine_mib in RUNS[run].items():
-        over = OVERCOUNTED.get(run, {}).get(place, 0.015)
-        # The server rounds down to whole MiB.
-        assert 0.985 * engine_mib * MIB <= predicted[place] <= (1 + over) * (engine_mib + 1) * MIB, place
+        over = OVERCOUNTED.get(run, {}).get(place, 0.03)
+        assert -0.01 <= predicted[place] / MIB / engine_mib - 1 <= over, place
 
 
 # Rows of the table of engine figures for published files that the project's design brings along (its

@@ -2,7 +2,7 @@
 
 Pure. ggml lays the graph's tensors out so that they share memory; the largest step decides. Each step is counted here
 in F32 numbers a row (a token of the batch), by rules that were found by measurement and not derived: they meet the dry
-runs of 10 models at 512 to 32,768 tokens, on the CPU, on one device and on several (docs/measurements/memory.md).
+runs of 15 models at 512 to 32,768 tokens, on the CPU, on one device and on several (docs/measurements/memory.md).
 """
 
 from dataclasses import dataclass
