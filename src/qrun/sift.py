@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qrun.fit import usable_gpus
+from qrun.ggml_types import GGML_TYPES
 from qrun.hardware import Hardware
 from qrun.model import Candidate, ModelShape, Weights
 from qrun.quant import same_quant
@@ -15,6 +16,8 @@ from qrun.request import Request
 from qrun.resolution import EngineState, Reason, Rejection
 
 __all__ = ["Able", "sift"]
+
+_LOADED_TYPES = frozenset(one.name for one in GGML_TYPES.values() if one.supported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def _is_wanted(request: Request, engine: EngineState) -> bool:
     return not request.engines or engine.runner in request.engines
 
 
-def _with_engine(
+def _with_engine(  # noqa: PLR0911  # one way out for each reason
     request: Request, candidate: Candidate, hardware: Hardware, engine: EngineState, *, n_ctx: int
 ) -> Able | Rejection:
     shape, weights = candidate.shape, candidate.weights
@@ -95,6 +98,9 @@ def _with_engine(
         return _rejection(candidate, "architecture_unsupported", detail, engine)
     if engine.architectures is not None and shape.architecture not in engine.architectures:
         detail = f"{engine.runner} does not load {shape.architecture}"
+        return _rejection(candidate, "architecture_unsupported", detail, engine)
+    if foreign := [name for name, _ in weights.type_bytes if name not in _LOADED_TYPES]:
+        detail = f"it holds {foreign[0]} tensors, which {engine.runner} does not load"
         return _rejection(candidate, "architecture_unsupported", detail, engine)
     if shape.n_ctx_train is not None and n_ctx > shape.n_ctx_train:
         return _rejection(candidate, "filtered", f"its context ends at {shape.n_ctx_train} tokens", engine)
