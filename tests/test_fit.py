@@ -138,7 +138,9 @@ def test_a_model_too_large_for_one_card_is_divided_by_budget(sizes):
     assert holds(fit, hardware)
     assert sum(fit.placement.tensor_split) == pytest.approx(1)
     assert len(fit.memory.devices) == len(sizes)
-    assert fit.placement.tensor_split[sizes.index(max(sizes))] >= max(fit.placement.tensor_split) - 0.04
+    assert (
+        fit.placement.tensor_split[sizes.index(max(sizes))] >= max(fit.placement.tensor_split) - 2 / 33
+    )  # by layers, the output being one
 
 
 def test_cards_of_another_kind_stay_out():
