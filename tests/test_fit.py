@@ -39,14 +39,13 @@ def holds(fit, hardware):
     )
 
 
-@pytest.mark.parametrize("row", [row for row in rows() if row["device_bytes"]], ids=lambda row: row["quant"])
-def test_the_need_is_the_engines_own(row):
-    """Whole on one device a model needs what llama-server's own breakdown says, to a hundredth."""
-    one = candidate_of(row)
+@pytest.mark.parametrize("kv_type", BOTH)
+@pytest.mark.parametrize("row", [row for row in rows() if row["f16_bytes"]], ids=lambda row: row["quant"])
+def test_the_need_is_the_engines_own(row, kv_type):
+    """Whole on one device a model needs what llama-server's own breakdown says, to half a hundredth."""
+    need = smallest_need(task_of(candidate_of(row), card(80)), "gpu", (kv_type,))
 
-    need = smallest_need(task_of(one, card(80)), "gpu", ("f16",))
-
-    assert need.total_bytes == pytest.approx(int(row["device_bytes"]), rel=0.01)
+    assert need.total_bytes == pytest.approx(int(row[f"{kv_type}_bytes"]), rel=0.005)
 
 
 def test_a_model_that_fits_one_card_lies_whole_on_it():

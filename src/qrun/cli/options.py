@@ -32,7 +32,7 @@ def request_options(command: Callable[..., _R]) -> Callable[..., _R]:
 
     @wraps(command)
     def with_request(*args: Any, **kwargs: Any) -> _R:
-        asked = {name: kwargs.pop(name) for name in _FIELDS}
+        asked = {name: kwargs.pop(name) for name in _FIELDS if name in kwargs}  # --vision is not there yet
         return command(*args, request=Request(**asked), **kwargs)
 
     decorated: Callable[..., _R] = with_request
