@@ -1,0 +1,120 @@
+"""llama-server's command line for a plan. What the user wrote after `--` takes the place of ours.
+
+Flags as in `llama-server --help` of llama.cpp 0.5.0 (llama-cpp-python 0.3.36); `find` refuses servers that lack one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qrun.errors import UsageError
+from qrun.runner import Engine, ServePlan, TcpAddress, UnixAddress
+from qrun.units import MIB
+
+__all__ = ["NEEDED_FLAGS", "flags_in", "server_argv"]
+
+# Every spelling of the settings that are ours; one of the user's drops ours.
+_CTX = ("-c", "--ctx-size")
+_PARALLEL = ("-np", "--parallel")
+_THREADS = ("-t", "--threads")
+_KV_K = ("-ctk", "--cache-type-k")
+_KV_V = ("-ctv", "--cache-type-v")
+_FLASH = ("-fa", "--flash-attn")
+_LAYERS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
+_DEVICE = ("-dev", "--device")
+_CPU_MOE = ("-ncmoe", "--n-cpu-moe", "-cmoe", "--cpu-moe")
+_SPLIT = ("-ts", "--tensor-split")
+_FIT = ("-fit", "--fit")
+_CACHE_RAM = ("-cram", "--cache-ram")
+_ALIAS = ("-a", "--alias")
+_METRICS = ("--metrics",)
+_SLOTS = ("--slots", "--no-slots")
+_JINJA = ("--jinja", "--no-jinja")
+_UI = ("--no-webui", "--webui", "--ui", "--no-ui")
+_PROJECTOR = ("-mm", "--mmproj", "--no-mmproj")
+
+NEEDED_FLAGS = tuple(
+    spellings[0]
+    for spellings in (
+        *(_CTX, _PARALLEL, _THREADS, _KV_K, _KV_V, _FLASH, _LAYERS, _DEVICE, _CPU_MOE, _SPLIT),
+        *(_FIT, _CACHE_RAM, _ALIAS, _METRICS, _SLOTS, _JINJA, _UI, _PROJECTOR),
+    )
+)
+
+# Where it listens, who may ask and what it serves: qrun could not reach the engine, or would tell of another model.
+_OURS_ALONE = {
+    **dict.fromkeys(("--host", "--port", "--reuse-port", "--api-prefix"), "where the engine listens"),
+    **dict.fromkeys(("--api-key", "--api-key-file", "--ssl-key-file", "--ssl-cert-file"), "who may ask the engine"),
+    **dict.fromkeys(("-m", "--model", "-mu", "--model-url", "-dr", "--docker-repo"), "which model is served"),
+    **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"), "which model is served"),
+    **dict.fromkeys(("--models-dir", "--models-preset"), "which model is served"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    spellings: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+def server_argv(engine: Engine, plan: ServePlan, address: UnixAddress | TcpAddress) -> tuple[str, ...]:
+    """The command. Raises UsageError for an argument after `--` that decides what is qrun's to decide."""
+    theirs = frozenset(flags_in(plan.extra_args))
+    if taken := sorted(theirs & _OURS_ALONE.keys()):
+        raise UsageError(f"{taken[0]} cannot stand after --: qrun decides {_OURS_ALONE[taken[0]]}.")
+    ours = [setting for setting in _settings(plan) if theirs.isdisjoint(setting.spellings)]
+    return (
+        *(str(engine.executable), "-m", str(plan.model_path), *_listen(address)),
+        *(word for setting in ours for word in setting.words),
+        *plan.extra_args,
+    )
+
+
+def flags_in(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The flags among raw arguments, each once; negative numbers are values."""
+    flags = (word.partition("=")[0] for word in arguments if word.startswith("-") and not _is_number(word))
+    return tuple(dict.fromkeys(flags))
+
+
+def _settings(plan: ServePlan) -> list[_Setting]:
+    placement = plan.placement
+    settings = [
+        _Setting(_CTX, ("-c", str(plan.n_ctx * plan.n_parallel))),
+        _Setting(_PARALLEL, ("-np", str(plan.n_parallel))),
+        _Setting(_THREADS, ("-t", str(plan.threads))),
+        _Setting(_KV_K, ("-ctk", plan.kv_cache_type)),
+        _Setting(_KV_V, ("-ctv", plan.kv_cache_type)),
+        # A quantized V cache exists only with flash attention; `auto` would turn it off where it is slow, and fail.
+        _Setting(_FLASH, ("-fa", "auto" if plan.kv_cache_type == "f16" else "on")),
+        _Setting(_FIT, ("--fit", "off")),  # the decision is made: the engine must not make its own
+        _Setting(_CACHE_RAM, ("--cache-ram", str(plan.cache_ram_bytes // MIB))),
+        _Setting(_ALIAS, ("--alias", plan.alias)),
+        _Setting(_METRICS, ("--metrics",)),
+        _Setting(_SLOTS, ("--slots",)),
+        _Setting(_JINJA, ("--jinja",)),
+        _Setting(_UI, ("--no-webui",)),
+    ]
+    if placement.n_gpu_layers is not None:
+        settings.append(_Setting(_LAYERS, ("-ngl", str(placement.n_gpu_layers))))
+    if not placement.on_gpu:
+        settings.append(_Setting(_DEVICE, ("--device", "none")))  # without layers a GPU still gets a context
+    if placement.n_cpu_moe:
+        settings.append(_Setting(_CPU_MOE, ("--n-cpu-moe", str(placement.n_cpu_moe))))
+    if placement.tensor_split is not None:
+        settings.append(_Setting(_SPLIT, ("--tensor-split", ",".join(f"{part:g}" for part in placement.tensor_split))))
+    if plan.mmproj_path is not None:
+        settings.append(_Setting(_PROJECTOR, ("--mmproj", str(plan.mmproj_path))))
+    return settings
+
+
+def _listen(address: UnixAddress | TcpAddress) -> tuple[str, ...]:
+    if isinstance(address, UnixAddress):
+        return ("--host", str(address.socket))
+    return ("--host", address.host, "--port", str(address.port))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""The runner: finds llama.cpp's server or the ready engine, and says how each is launched. Starts nothing to serve."""
+
+import secrets
+import socket
+import sys
+
+from qrun.runner import Engine, EngineSearch, Found, Launch, ServePlan, TcpAddress, UnixAddress
+from qrun_llamacpp.failures import explain
+from qrun_llamacpp.find import find_engine
+from qrun_llamacpp.native import flags_in, server_argv
+from qrun_llamacpp.ready import ready_argv, ready_env
+
+__all__ = ["LlamaCppRunner"]
+
+_LONGEST_SOCKET_PATH_BYTES = 103  # sun_path of sockaddr_un: 104 bytes on macOS, 108 on Linux, with the final NUL
+_GPU_BACKENDS = frozenset({"cuda", "rocm", "vulkan", "metal"})
+
+
+class LlamaCppRunner:
+    """llama.cpp, as its own server (native build or the system's) or as the ready wheel's server core."""
+
+    name = "llamacpp"
+    formats = frozenset({"gguf"})
+
+    def find(self, search: EngineSearch) -> Found:
+        """QRUN_LLAMA_SERVER, qrun's own engine environment, the `llamacpp` extra beside qrun, then PATH."""
+        return find_engine(search)
+
+    def cannot(self, engine: Engine, plan: ServePlan) -> tuple[str, ...]:
+        """Raw arguments, for the ready engine; a placement on a GPU, for an engine built without one."""
+        lacks: list[str] = []
+        if plan.placement.on_gpu and not engine.backends & _GPU_BACKENDS:
+            lacks.append(f"placement {plan.placement.mode}")
+        if engine.flavour == "ready" and plan.extra_args:
+            lacks.extend(flags_in(plan.extra_args) or plan.extra_args)
+        return tuple(lacks)
+
+    def launch(self, engine: Engine, plan: ServePlan) -> Launch:
+        """A server on a socket in the plan's private folder, or on loopback with a random key.
+
+        Raises UsageError for an argument after `--` that would take the engine out of qrun's hands.
+        """
+        address, key = _address(plan)
+        # Set, if only to nothing: a LLAMA_API_KEY of the user's own would lock qrun out.
+        env = {"LLAMA_API_KEY": key or ""}
+        if engine.flavour == "ready":
+            return Launch(ready_argv(engine), address, key, env | ready_env(plan, address))
+        return Launch(server_argv(engine, plan, address), address, key, env)
+
+    def explain_failure(self, log_text: str) -> str | None:
+        """The engine's own reason in a sentence; None where its log has none that we know."""
+        return explain(log_text)
+
+
+def _address(plan: ServePlan) -> tuple[UnixAddress | TcpAddress, str | None]:
+    # A new name each time: llama-server does not start over the socket of one that was killed.
+    path = plan.private_dir / f"{secrets.token_hex(4)}.sock"
+    if sys.platform != "win32" and len(str(path).encode()) <= _LONGEST_SOCKET_PATH_BYTES:
+        return UnixAddress(path), None
+    return TcpAddress("127.0.0.1", _free_port()), secrets.token_urlsafe(32)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
