@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candidates import LLAMA_3_8B, QWEN_30B_A3B, candidate, candidate_of, card, cpu_only, rows
@@ -233,6 +233,7 @@ def test_the_prompt_cache_gets_what_is_left_of_ram_up_to_8_gib():
     assert 0 < spare[10] < 3 * GIB
 
 
+@settings(deadline=None)
 @given(
     row=st.sampled_from([row for row in rows() if row["model"] in (LLAMA_3_8B, QWEN_30B_A3B)]),
     sizes=st.lists(st.floats(2, 26), max_size=3),
@@ -253,6 +254,7 @@ def test_whatever_is_called_a_fit_keeps_every_budget(row, sizes, ram_gib, n_ctx,
     assert all(holds(fit, hardware) for fit in fits)
 
 
+@settings(deadline=None)
 @given(row=st.sampled_from(rows()), contexts=st.tuples(st.integers(1, 300_000), st.integers(1, 300_000)))
 def test_a_longer_context_never_needs_less(row, contexts):
     """The need grows with the context."""

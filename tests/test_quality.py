@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candidates import candidate, rows
@@ -120,6 +120,7 @@ def test_without_an_importance_matrix_no_quant_is_better(quant):
     assert without >= with_matrix
 
 
+@settings(deadline=None)
 @given(
     quant=st.sampled_from(["Q4_K_M", "IQ3_M", "Q5_0", "Q2_K", "Q8_0", "IQ1_S", "F16"]),
     factors=st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)),

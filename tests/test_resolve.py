@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candidates import (
@@ -316,6 +316,41 @@ def test_defects_are_reasons_of_their_own():
     assert sorted(one.reason for one in resolution.rejected) == sorted(kinds)
 
 
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("incomplete", errors.FileDamaged),
+        ("mislabelled", errors.FileDamaged),
+        ("unsafe", errors.UnsafeFile),
+        ("access_denied", errors.Failure),
+        ("architecture_unsupported", errors.EngineMissing),
+    ],
+)
+def test_a_named_quant_that_cannot_be_taken_is_told_by_its_defect(kind, error):
+    """Others that are whole were not asked for: the exit code is that of the defect."""
+    broken = replace(candidate("Q8_0"), defect=Defect(kind, "so it is"))
+
+    resolution = decide(FoundModel(LLAMA_3_8B, (broken, candidate("Q4_K_M"))), card(24), quant="Q8_0")
+
+    assert type(resolution.error) is error
+    assert "so it is" in str(resolution.error)
+
+
+def test_options_that_leave_nothing_are_a_usage_error():
+    """Each is there, together they exclude everything."""
+    other = EngineState("other", frozenset({"mlx"}), installed=True)
+
+    error = decide(model(LLAMA_3_8B), card(24), [LLAMACPP, other], engine="other").error
+
+    assert isinstance(error, errors.UsageError)
+    assert "only llamacpp loads it" in str(error)
+
+
+def test_no_candidates_at_all_is_no_model():
+    """Exit 3."""
+    assert decide(FoundModel(LLAMA_3_8B, ()), card(24)).error.exit_code == 3
+
+
 def test_types_that_llama_cpp_does_not_load_are_never_chosen():
     """ik_llama.cpp's own types: the file is passed over, whatever its label."""
     weights = replace(candidate("Q4_K_M").weights, type_bytes=(("IQ4_K", 4 * GIB),))
@@ -480,6 +515,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(found=SETS, hardware=MACHINES, options=OPTIONS)
 def test_the_chosen_fits_and_every_other_has_one_reason(found, hardware, options):
     """Whatever is asked on whatever machine: budgets hold, and no candidate is lost or named twice."""
@@ -499,6 +535,7 @@ def test_the_chosen_fits_and_every_other_has_one_reason(found, hardware, options
         assert choice.n_ctx <= choice.candidate.shape.n_ctx_train
 
 
+@settings(deadline=None)
 @given(found=SETS, hardware=MACHINES, options=OPTIONS, seed=st.integers())
 def test_the_order_of_candidates_does_not_matter(found, hardware, options, seed):
     """Shuffled, the same decision to the last field."""
@@ -510,6 +547,7 @@ def test_the_order_of_candidates_does_not_matter(found, hardware, options, seed)
     assert to_json(one) == to_json(other)
 
 
+@settings(deadline=None)
 @given(
     quants=st.sets(st.sampled_from([row["quant"] for row in rows() if row["publisher"] == "QuantFactory"]), min_size=1),
     sizes=st.tuples(st.floats(2, 30), st.floats(2, 30)),

@@ -13,10 +13,12 @@ from qrun.errors import (
     ContextTooLong,
     EngineMissing,
     Failure,
+    FileDamaged,
     FormatNotFound,
     NotAModel,
     QrunError,
     QuantNotFound,
+    UnsafeFile,
     UsageError,
 )
 from qrun.finetune import finetune_resolution
@@ -218,10 +220,21 @@ def _none_able(request: Request, rejected: Sequence[Rejection], engines: Sequenc
     for reason in ("engine_unavailable", "hardware_unsupported", "architecture_unsupported"):
         if reason in first:
             return _engine_missing(first[reason], engines)
-    for reason in ("filtered", "access_denied", "unsafe", "mislabelled", "incomplete"):
+    for reason in ("unsafe", "mislabelled", "incomplete", "access_denied"):
         if reason in first:
-            return Failure(f"no file of {request.model} can be taken: {first[reason].detail}.")
+            return _defect_error(first[reason])
+    if "filtered" in first:
+        return UsageError(f"the options leave no file of {request.model}: {first['filtered'].detail}.")
     return NotAModel(request.model, "it holds no weights.")
+
+
+def _defect_error(rejection: Rejection) -> QrunError:
+    path, why = rejection.candidate.files[0].path, rejection.detail.removesuffix(".")
+    if rejection.reason == "unsafe":
+        return UnsafeFile(path, why)
+    if rejection.reason == "access_denied":
+        return Failure(f"{path} may not be read: {why}.")
+    return FileDamaged(path, why)
 
 
 def _engine_missing(rejection: Rejection, engines: Sequence[EngineState]) -> EngineMissing:
