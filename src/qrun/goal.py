@@ -28,6 +28,7 @@ __all__ = [
     "candidate_key",
     "loses_by",
     "ranked",
+    "time_unit",
 ]
 
 NEAR_KLD = 0.002
@@ -77,10 +78,11 @@ def ranked(options: Sequence[Option], goal: Goal, *, most: int) -> list[Option]:
     return order
 
 
-def loses_by(
-    loser: Option, winner: Option, options: Sequence[Option], goal: Goal
-) -> Literal["quality", "speed", "tie"]:
-    """What decided against `loser`: its quality, its speed, or nothing but the order of near-equals."""
+def loses_by(loser: Option, winner: Option, goal: Goal, *, unit_s: float) -> Literal["quality", "speed", "tie"]:
+    """What decided against `loser`: its quality, its speed, or nothing but the order of near-equals.
+
+    `unit_s` is `time_unit` of all options.
+    """
     if _near(loser, winner):
         return "tie"
     lost_kld = loser.quality.kld - winner.quality.kld
@@ -89,7 +91,13 @@ def loses_by(
         return "quality" if lost_kld > 0 else "speed"
     if goal == "speed":
         return "speed" if lost_time > 0 else "quality"
-    return "quality" if lost_kld / _BALANCED_KLD > lost_time / _time_unit(options) else "speed"
+    return "quality" if lost_kld / _BALANCED_KLD > lost_time / unit_s else "speed"
+
+
+def time_unit(options: Sequence[Option]) -> float:
+    """The time of the fastest of acceptable quality; where there is none, of the fastest."""
+    good = [option.time_s for option in options if option.quality.kld <= ACCEPTABLE_KLD]
+    return min(good or [option.time_s for option in options])
 
 
 def candidate_key(candidate: Candidate) -> tuple[str, str, str]:
@@ -131,14 +139,8 @@ def _score(options: Sequence[Option], goal: Goal) -> Callable[[Option], float]:
         return lambda option: option.quality.kld
     if goal == "speed":
         return lambda option: option.time_s if option.quality.kld <= ACCEPTABLE_KLD else math.inf
-    unit_s = _time_unit(options)
+    unit_s = time_unit(options)
     return lambda option: option.quality.kld / _BALANCED_KLD + option.time_s / unit_s
-
-
-def _time_unit(options: Sequence[Option]) -> float:
-    """The time of the fastest of acceptable quality; where there is none, of the fastest."""
-    good = [option.time_s for option in options if option.quality.kld <= ACCEPTABLE_KLD]
-    return min(good or [option.time_s for option in options])
 
 
 def _near(one: Option, other: Option) -> bool:

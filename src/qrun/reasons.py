@@ -5,7 +5,7 @@ Pure. The reasons themselves are a closed set (`resolution.Reason`); here stand 
 
 from collections.abc import Iterator, Sequence
 
-from qrun.goal import WARN_KLD, Option, loses_by
+from qrun.goal import WARN_KLD, Option, loses_by, time_unit
 from qrun.request import Goal, Request
 from qrun.resolution import Reason, Rejection
 from qrun.units import gib, size
@@ -19,8 +19,9 @@ _Q4_K_M_BPW = 4.9  # the usual 4-bit file (quality.toml)
 def losers(winner: Option, others: Sequence[Option], options: Sequence[Option], goal: Goal) -> list[Rejection]:
     """One rejection for each candidate of `others`, by its fastest placement."""
     rejected: dict[int, Rejection] = {}
+    unit_s = time_unit(options)
     for option in others:
-        lost_by = loses_by(option, winner, options, goal)
+        lost_by = loses_by(option, winner, goal, unit_s=unit_s)
         rejection = Rejection(
             option.candidate, option.engine.runner, _REASONS[lost_by], _detail(option, winner, lost_by)
         )
