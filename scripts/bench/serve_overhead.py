@@ -1,10 +1,11 @@
-"""What qrun costs while it serves: tokens/s and time to first token through `qrun serve` against the same llama-server
+"""What qrun costs while it serves: tokens/s and time to first token through `qrun serve` against the same engine
 alone, alternating in one run.
 
     python scripts/bench/serve_overhead.py --models-dir DIR [--out docs/measurements/serve-overhead.md]
 
 Both servers are up all the time, one of them is asked at a time; a pair is one block of requests to each, in turns the
-one or the other first. All answers have the same fixed length at temperature 0. Needs the native engine and psutil.
+one or the other first. All answers have the same fixed length at temperature 0. Needs psutil, and an engine that
+qrun finds: the native one by a data folder that has it (docs/measurements/README.md).
 """
 
 import argparse
@@ -18,7 +19,7 @@ from statistics import median
 
 import psutil
 from report import machine_line, median_range, table
-from servers import ServerFailed, bare_engine, engine_argv, free_port, qrun_serve, wait_until_ready
+from servers import EngineCommand, ServerFailed, bare_engine, engine_command, free_port, qrun_serve, wait_until_ready
 from stream import Block, StreamFailed, Target, run_block
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -69,11 +70,13 @@ def measure(asked: argparse.Namespace) -> tuple[str, bool]:
         args = [asked.model, "--models-dir", asked.models_dir, "--ctx", "1024", "--parallel", str(max(asked.clients))]
         qrun = stack.enter_context(qrun_serve(args, port=port, log=folder / "qrun.log"))
         wait_until_ready(qrun, port)
-        argv = engine_argv(qrun)
-        wait_until_ready(stack.enter_context(bare_engine(argv, port=bare_port, log=folder / "bare.log")), bare_port)
+        command = engine_command(qrun)
+        wait_until_ready(stack.enter_context(bare_engine(command, port=bare_port, log=folder / "bare.log")), bare_port)
         targets = Target(port, asked.model), Target(bare_port, asked.model)
         shown = {n: pairs_of(targets, qrun, n, asked) for n in asked.clients}
-    return report_of(shown, argv, before, asked), all(median(p.ratio for p in pairs) >= AIM for pairs in shown.values())
+    return report_of(shown, command, before, asked), all(
+        median(p.ratio for p in pairs) >= AIM for pairs in shown.values()
+    )
 
 
 def pairs_of(targets: Sequence[Target], qrun: psutil.Process, n_clients: int, asked: argparse.Namespace) -> list[Pair]:
@@ -110,7 +113,7 @@ def prompts(n_clients: int, round_name: str) -> list[str]:
     return [f"{round_name}, client {number}: tell me a long story about the sea." for number in range(n_clients)]
 
 
-def report_of(shown: dict[int, list[Pair]], argv: list[str], before: str, asked: argparse.Namespace) -> str:
+def report_of(shown: dict[int, list[Pair]], command: EngineCommand, before: str, asked: argparse.Namespace) -> str:
     """The Markdown page."""
     rows = [
         (
@@ -137,13 +140,9 @@ def report_of(shown: dict[int, list[Pair]], argv: list[str], before: str, asked:
         f"{before}. {asked.model}, {asked.pairs} pairs a row, {asked.n_predict} tokens an answer, streamed, "
         f"temperature 0. Medians, with the least and the greatest; the ratio is of each pair. Aim: at least {AIM}."
     )
-    engine = f"The engine, in both: `{' '.join([Path(argv[0]).name, *map(_shown, argv[1:])])}`"
+    engine = f"The engine, in both: `{command.shown()}`"
     made = "Made by `python scripts/bench/serve_overhead.py --models-dir DIR`."
     return "\n\n".join(["# What qrun costs while it serves", intro, table(head, rows), engine, made])
-
-
-def _shown(argument: str) -> str:
-    return Path(argument).name if argument.startswith("/") else argument
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """How long starting takes: `qrun --help` against `python -c pass`, and `qrun serve` to its first token against the same
-llama-server alone, alternating in one run.
+engine alone, alternating in one run.
 
     python scripts/bench/startup.py --models-dir DIR [--out docs/measurements/startup.md]
 
 Run it with an interpreter that has qrun installed, not editable: an editable install pays for its import hook. Needs
-the native engine and psutil.
+psutil, and an engine that qrun finds.
 """
 
 import argparse
@@ -12,14 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 
 import psutil
 from report import machine_line, median_range, table
-from servers import ServerFailed, bare_engine, engine_argv, free_port, qrun_serve, wait_until_ready
+from servers import EngineCommand, ServerFailed, bare_engine, engine_command, free_port, qrun_serve, wait_until_ready
 from stream import StreamFailed, Target, run_block
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -58,7 +56,7 @@ def report_of(
         (f"`qrun --help` (aim: under {HELP_AIM_S})", f"**{median_range(helps)}**", len(helps)),
         ("`python -c pass`", median_range(bares), len(bares)),
         (f"`qrun serve {model}` to the first token of a first request", f"**{median_range(served)}**", len(served)),
-        ("the same llama-server alone to its first token", median_range(alone), len(alone)),
+        ("the same engine alone to its first token", median_range(alone), len(alone)),
         ("what qrun adds, pair by pair", median_range(more), len(more)),
     ]
     intro = f"{before}. Wall seconds: medians, with the least and the greatest; the sides alternate."
@@ -86,35 +84,40 @@ def start_times(asked: argparse.Namespace) -> tuple[list[float], list[float]]:
     alone: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "servers.log"
-        argv: list[str] = []
         for number in range(asked.starts + 1):
-            port = free_port()
-            args = [asked.model, "--models-dir", asked.models_dir, "--ctx", "1024", "--parallel", "1"]
-            seconds = first_token_s(
-                lambda port=port, args=args: qrun_serve(args, port=port, log=log), port, asked.model, argv
-            )
-            bare_s = first_token_s(lambda port=port: bare_engine(argv, port=port, log=log), port, asked.model)
-            if number:  # the first pair fills the page cache
-                served.append(seconds)
-                alone.append(bare_s)
+            seconds, command = served_s(asked, log)
+            bare_s = alone_s(command, asked.model, log)
             print(
                 f"start {number} of {asked.starts}: {seconds:.2f} s, alone {bare_s:.2f} s", file=sys.stderr, flush=True
             )
+            if number:  # the first pair fills the page cache
+                served.append(seconds)
+                alone.append(bare_s)
     return served, alone
 
 
-def first_token_s(
-    start: Callable[[], AbstractContextManager[psutil.Process]], port: int, model: str, argv: list[str] | None = None
-) -> float:
-    """Seconds from starting a server to its first token; `argv`, where given, is filled with the engine's command."""
+def served_s(asked: argparse.Namespace, log: Path) -> tuple[float, EngineCommand]:
+    """Seconds from `qrun serve` to its first token, and what it ran its engine with."""
+    port = free_port()
+    args = [asked.model, "--models-dir", asked.models_dir, "--ctx", "1024", "--parallel", "1"]
     started = time.perf_counter()
-    with start() as process:
-        wait_until_ready(process, port)
-        ready_s = time.perf_counter() - started
-        block = run_block(Target(port, model), ["Say hello."], n_predict=8)
-        if argv is not None:
-            argv[:] = engine_argv(process)
-    return ready_s + block.ttft_s[0]
+    with qrun_serve(args, port=port, log=log) as qrun:
+        return first_token_s(qrun, port, asked.model, started), engine_command(qrun)
+
+
+def alone_s(command: EngineCommand, model: str, log: Path) -> float:
+    """Seconds from the engine's own start to its first token."""
+    port = free_port()
+    started = time.perf_counter()
+    with bare_engine(command, port=port, log=log) as engine:
+        return first_token_s(engine, port, model, started)
+
+
+def first_token_s(server: psutil.Process, port: int, model: str, started: float) -> float:
+    """Seconds from `started` until a first request's first token, asked as soon as the server says that it is ready."""
+    wait_until_ready(server, port)
+    ready_s = time.perf_counter() - started
+    return ready_s + run_block(Target(port, model), ["Say hello."], n_predict=8).ttft_s[0]
 
 
 if __name__ == "__main__":
