@@ -36,7 +36,7 @@ def examine(config: Config) -> tuple[Check, ...]:
     steps: list[Step] = [
         ("python", _python),
         ("engine", lambda: _engines(facts)),
-        ("cpu", lambda: [checks.check_isa(facts.hardware.cpu, facts.engines.get(_LLAMACPP))]),
+        ("cpu", lambda: [checks.check_isa(facts.hardware.cpu, facts.llamacpp)]),
         ("libgomp", lambda: _libgomp(facts)),
         ("memory", lambda: [checks.check_memory(facts.hardware)]),
         ("gpu", lambda: checks.check_gpus(facts.hardware)),
@@ -65,23 +65,20 @@ class _Facts:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        # Set by the check of engines, which comes first; None too where that broke, which it has told of then.
+        self.llamacpp: Engine | None = None
 
     @cached_property
     def hardware(self) -> Hardware:
         return probe_hardware(environ=self._config.environ)
 
-    @cached_property
-    def states(self) -> tuple[EngineState, ...]:
-        from qrun.engines import engine_states  # inside, as below: a runner that cannot be imported is a finding
+    def engines(self) -> tuple[tuple[EngineState, ...], dict[str, Engine]]:
+        """The state of every runner, and the installed engines by their runners."""
+        # Imported here: a runner that cannot be imported is a finding, and the doctor must start all the same.
+        from qrun.engines import engine_states, find_engine
 
-        return engine_states(self._config, self.hardware)
-
-    @cached_property
-    def engines(self) -> dict[str, Engine]:
-        """The installed engines by their runners."""
-        from qrun.engines import find_engine
-
-        return {state.runner: find_engine(self._config, state.runner) for state in self.states if state.installed}
+        states = engine_states(self._config, self.hardware)
+        return states, {state.runner: find_engine(self._config, state.runner) for state in states if state.installed}
 
 
 def _python() -> list[Check]:
@@ -89,7 +86,9 @@ def _python() -> list[Check]:
 
 
 def _engines(facts: _Facts) -> list[Check]:
-    return checks.check_engines(facts.states, facts.engines, has_gpu=facts.hardware.has_gpu)
+    states, engines = facts.engines()
+    facts.llamacpp = engines.get(_LLAMACPP)
+    return checks.check_engines(states, engines, has_gpu=facts.hardware.has_gpu)
 
 
 def _libgomp(facts: _Facts) -> list[Check]:
@@ -98,8 +97,8 @@ def _libgomp(facts: _Facts) -> list[Check]:
     try:
         ctypes.CDLL("libgomp.so.1")  # the loader's own answer; ctypes.util needs ldconfig or a compiler for its guess
     except OSError:
-        return [checks.check_libgomp(facts.engines.get(_LLAMACPP), found=False)]
-    return [checks.check_libgomp(facts.engines.get(_LLAMACPP), found=True)]
+        return [checks.check_libgomp(facts.llamacpp, found=False)]
+    return [checks.check_libgomp(facts.llamacpp, found=True)]
 
 
 def _disk(name: str, folder: Path) -> Check:
