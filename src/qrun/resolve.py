@@ -82,12 +82,13 @@ def _among(blank: Resolution, placed: _Placed, rejected: list[Rejection]) -> Res
     winner = best_option(passing, request.goal)
     others = [option for option in passing if option.candidate is not winner.candidate]
     rejected += _below(request, placed.options, passing) + losers(winner, others, passing, request.goal)
-    chosen = _choice(request, winner, why_chosen(winner, passing, request))
+    winner = replace(winner, fit=_grown(request, winner))
+    chosen = _choice(winner, why_chosen(winner, passing, request))
     return replace(
         blank,
         n_ctx=chosen.n_ctx,
         chosen=chosen,
-        alternatives=tuple(_choice(request, one) for one in ranked(others, request.goal, most=_MOST_ALTERNATIVES)),
+        alternatives=_alternatives(request, others),
         rejected=_ordered(rejected),
         warnings=(*blank.warnings, *worth_a_warning(winner)),
     )
@@ -186,9 +187,14 @@ def _below(request: Request, options: Sequence[Option], passing: Sequence[Option
     return list(rejected.values())
 
 
-def _choice(request: Request, option: Option, why: tuple[str, ...] = ()) -> Choice:
-    """The option with what is left of memory spent: on context where `--ctx auto` asks, else on slots."""
-    fit = _grown(request, option)
+def _alternatives(request: Request, others: Sequence[Option]) -> tuple[Choice, ...]:
+    best = ranked(others, request.goal, most=_MOST_ALTERNATIVES)
+    return tuple(_choice(replace(option, fit=_grown(request, option))) for option in best)
+
+
+def _choice(option: Option, why: tuple[str, ...] = ()) -> Choice:
+    """The option as it would be run, with what is left of RAM for the prompt cache."""
+    fit = option.fit
     cache_ram_bytes = spare_ram_bytes(fit, option.task.hardware)
     return Choice(
         candidate=option.candidate,
@@ -207,6 +213,7 @@ def _choice(request: Request, option: Option, why: tuple[str, ...] = ()) -> Choi
 
 
 def _grown(request: Request, option: Option) -> Fit:
+    """The option's fit with what is left of memory spent: on context where `--ctx auto` asks, else on slots."""
     if request.n_ctx == "auto":
         return lengthened(option.task, option.fit)
     if request.n_parallel is None:
