@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qrun.config import Config
+from qrun.engines import engine_states
 from qrun.errors import QrunError, UsageError
 from qrun.hardware import Hardware
 from qrun.hardware_file import load_hardware
@@ -63,8 +64,6 @@ def resolve_here(
         found = source.find(model)
     except QrunError as error:
         return Here(replace(blank, request=request, error=error), source, hardware)
-    from qrun.engines import engine_states  # looks runners up and starts engines' --version: only once a model is found
-
     states = engine_states(config, hardware)
     may_install = assume_yes or hardware.simulated or sys.stdin.isatty()
     engines = [_available(state, simulated=hardware.simulated, may_install=may_install) for state in states]
