@@ -138,7 +138,7 @@ class _Job:
         scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._folder))
         workshop = Workshop(scratch, self._log_path, self.config.environ)
         try:
-            self.report(Progress("making an environment"))
+            self.report(Progress(_first_step(recipe)))
             python = make_environment(environment, workshop)
             if recipe.flavour == "ready":
                 self._fetch(python, recipe, workshop)
@@ -149,7 +149,6 @@ class _Job:
         return self._test(environment, recipe)
 
     def _fetch(self, python: Path, recipe: Recipe, workshop: Workshop) -> None:
-        self.report(Progress(f"fetching {recipe.distribution} {recipe.version}"))
         wanted = python.parent.parent / "requirements.txt"
         wanted.write_text(requirement(recipe.distribution, recipe.version, recipe.sha256))
         options = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--progress-bar", "off"]
@@ -209,6 +208,14 @@ class _Job:
     @property
     def _log_path(self) -> Path:
         return self.config.state_dir / "engines" / f"install-{self.runner.name}.log"
+
+
+def _first_step(recipe: Recipe) -> str:
+    """All that is said where only one line may be."""
+    what = f"{recipe.distribution} {recipe.version}"
+    if recipe.flavour == "ready":
+        return f"fetching {what}"
+    return f"building {what} from source, which takes minutes unless it was built here before"
 
 
 @contextmanager
