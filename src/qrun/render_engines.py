@@ -46,8 +46,8 @@ def show_progress(name: str) -> Iterator[Report]:
     if not sys.stderr.isatty():
         yield _OneLine(name)
         return
-    from rich.console import Console
     from rich import progress as rich_progress
+    from rich.console import Console
 
     columns = (
         rich_progress.SpinnerColumn(),
@@ -57,7 +57,7 @@ def show_progress(name: str) -> Iterator[Report]:
         rich_progress.TimeElapsedColumn(),
         rich_progress.TimeRemainingColumn(),
     )
-    # The rate over the whole build: a short memory would promise too much after small files, and scare after large ones.
+    # The rate over the whole build: a short memory would promise too much after a few small files.
     whole_s = 3600
     with rich_progress.Progress(
         *columns, console=Console(stderr=True), transient=True, speed_estimate_period=whole_s
