@@ -40,10 +40,12 @@ def show_resolution(resolution: Resolution, *, as_json: bool) -> None:
     if as_json:
         print_json(to_json(resolution))
         return
-    for line in _heading(resolution):
-        click.echo(line)
     rows = [_row(resolution.chosen)] if resolution.chosen else []
     rows += [_losing_row(resolution, rejection) for rejection in _losers(resolution)]
+    if not rows and resolution.error is not None:
+        return  # no candidate was looked at: the error says it all
+    for line in _heading(resolution):
+        click.echo(line)
     if rows:
         click.echo()
         print_table(_COLUMNS, rows, marked=0 if resolution.chosen else None)
