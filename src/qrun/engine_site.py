@@ -12,6 +12,7 @@ from qrun.hardware import Hardware
 
 __all__ = ["survey"]
 
+_ARCH_NAMES = {"aarch64": "arm64"}  # Linux's name and Apple's for the same processors
 _C = ("cc", "gcc", "clang")
 _CXX = ("c++", "g++", "clang++")
 _CUDA_HOMES = ("CUDA_HOME", "CUDA_PATH")
@@ -27,7 +28,7 @@ def survey(sources: Sources, config: Config, hardware: Hardware) -> Site:
     wanted = (backend.tool for backend in sources.build.backends.values())
     return Site(
         os=hardware.os,
-        arch=hardware.cpu.arch,
+        arch=_ARCH_NAMES.get(hardware.cpu.arch, hardware.cpu.arch),
         isa=hardware.cpu.isa,
         glibc=_glibc(),
         missing=frozenset(library for library in libraries if not _loads(library)),

@@ -1,0 +1,88 @@
+"""What this machine offers an installation: planted compilers and toolkits, and the real loader."""
+
+from dataclasses import replace
+
+import pytest
+
+from qrun.config import read_config
+from qrun.engine_site import survey
+from qrun.engine_sources import sources_of
+from qrun.hardware import Cpu, Hardware
+from qrun.units import GIB
+
+MACHINE = Hardware("test", "linux", Cpu("a CPU", "x86_64", isa=frozenset({"avx2"})), 16 * GIB)
+
+
+@pytest.fixture
+def plant(tmp_path):
+    """Plants programs in a folder, and returns the folder."""
+
+    def planted(*names, folder="bin"):
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        for name in names:
+            (place / name).write_text("#!/bin/sh\n")
+            (place / name).chmod(0o755)
+        return place
+
+    return planted
+
+
+def look(hardware=MACHINE, **environ):
+    """The survey with nothing but this environment."""
+    return survey(sources_of("llamacpp"), read_config(environ), hardware)
+
+
+@pytest.mark.parametrize(
+    ("programs", "found"),
+    [
+        (("cc", "c++"), ("cc", "c++")),
+        (("gcc", "g++"), ("gcc", "g++")),
+        (("clang", "clang++"), ("clang", "clang++")),
+        (("cc",), None),
+        (("g++",), None),
+        ((), None),
+    ],
+)
+def test_a_compiler_counts_when_both_halves_are_there(plant, programs, found):
+    """llama.cpp is C and C++: with one compiler alone it cannot be built."""
+    folder = plant(*programs)
+
+    assert look(PATH=str(folder)).compilers == (tuple(str(folder / name) for name in found) if found else None)
+
+
+def test_the_users_compilers_are_taken_first(plant):
+    """CC and CXX name the compilers, with their flags, as everywhere."""
+    folder = plant("cc", "c++", "my-cc", "my-c++")
+
+    site = look(PATH=str(folder), CC="my-cc -pipe", CXX="my-c++")
+
+    assert site.compilers == (str(folder / "my-cc"), str(folder / "my-c++"))
+
+
+def test_a_users_compiler_that_is_not_there_is_no_compiler(plant):
+    """Another compiler in the place of the one that was named would surprise."""
+    assert look(PATH=str(plant("cc", "c++")), CC="no-such-cc").compilers is None
+
+
+def test_a_cuda_toolkit_off_the_path_is_found_by_its_variable(plant, tmp_path):
+    """CUDA_HOME is what NVIDIA's own guides have users set."""
+    cuda = plant("nvcc", folder="bin")
+
+    assert look(PATH="", CUDA_HOME=str(tmp_path)).tools["nvcc"] == str(cuda / "nvcc")
+
+
+def test_a_library_that_cannot_be_loaded_is_missing():
+    """The loader's own answer: a name that no system has is missing."""
+    sources = sources_of("llamacpp")
+    wheel = replace(sources.wheels[0], os="linux", libraries=("libno-such-thing.so.9", "libc.so.6"))
+    site = survey(replace(sources, wheels=(wheel,)), read_config({}), MACHINE)
+
+    assert site.missing == {"libno-such-thing.so.9"}
+
+
+def test_linux_and_apple_agree_on_the_name_of_arm():
+    """aarch64 and arm64 are one platform to the sources."""
+    arm = replace(MACHINE, cpu=replace(MACHINE.cpu, arch="aarch64"))
+
+    assert look(arm).arch == "arm64"
