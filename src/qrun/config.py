@@ -18,7 +18,8 @@ class Config:
     models_dir: Path | None
     llama_server: str | None
     path: str
-    environ: Mapping[str, str]  # handed to children, less what they must not see
+    environ: Mapping[str, str]  # handed to children: without our API key
+    api_key: str | None = None
 
     def engine_dir(self, runner: str) -> Path:
         """The folder of one runner's engine environments."""
@@ -36,7 +37,8 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
         models_dir=Path(models_dir).expanduser() if models_dir else None,
         llama_server=env.get("QRUN_LLAMA_SERVER") or None,
         path=env.get("PATH", ""),
-        environ=env,
+        environ={name: value for name, value in env.items() if name != "QRUN_API_KEY"},
+        api_key=env.get("QRUN_API_KEY") or None,
     )
 
 

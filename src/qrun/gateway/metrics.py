@@ -44,7 +44,7 @@ class Metrics:
         yield f"qrun_requests_in_flight {self.in_flight}"
         yield from _head("qrun_stream_frames_total", "counter", "Frames of streamed answers that passed through.")
         yield f"qrun_stream_frames_total {self.frames}"
-        yield from _head("qrun_time_to_first_byte_seconds", "histogram", "From the request to the answer's first byte.")
+        yield from _head("qrun_time_to_first_byte_seconds", "histogram", "From a request to its answer's first byte.")
         below = 0
         for limit in _BUCKETS_S:
             below += self._first_bytes[limit]

@@ -47,7 +47,6 @@ class Relay:
 
     async def whole(self, call: Call, kind: Kind = "other") -> web.Response:
         """The engine's answer as it is."""
-        asked_at = time.monotonic()
 
         async def fetch(session: aiohttp.ClientSession) -> tuple[bytes, str]:
             async with self._upstream.send(session, call) as answer:
@@ -57,7 +56,6 @@ class Relay:
             return body, answer.headers.get("Content-Type", "application/json")
 
         body, content_type = await self._upstream.twice(fetch)
-        self._metrics.observe_first_byte(time.monotonic() - asked_at)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def assembled(self, call: Call, kind: Kind, asked: Body) -> web.Response:

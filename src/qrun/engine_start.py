@@ -1,0 +1,64 @@
+"""From a decision to an engine that can be started: which engine, told what, logged where.
+
+Shared by all commands that run a model. Starts nothing: `supervisor` does.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qrun.config import Config
+from qrun.engines import find_engine, install_command
+from qrun.errors import EngineCannot
+from qrun.hardware import engine_threads
+from qrun.here import Here
+from qrun.registry import runner_named
+from qrun.runner import Engine, Launch, Runner, ServePlan
+from qrun.supervisor import Supervisor
+
+__all__ = ["EngineStart", "engine_start"]
+
+_NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStart:
+    """A runner, its engine, and the plan for it; the plan's private folder is that of each start."""
+
+    runner: Runner
+    engine: Engine
+    plan: ServePlan
+
+    def launch(self, private_dir: Path) -> Launch:
+        """The command of one start."""
+        return self.runner.launch(self.engine, replace(self.plan, private_dir=private_dir))
+
+    def supervisor(self, config: Config, *, log_name: str) -> Supervisor:
+        """The owner of the process that this starts. `log_name` tells the logs of servers side by side apart."""
+        name = _NOT_IN_FILE_NAMES.sub("-", f"{self.plan.alias}-{log_name}").strip("-.")
+        log_path = config.state_dir / "logs" / f"{name}.log"
+        return Supervisor(self.launch, runner=self.runner, log_path=log_path, environ=config.environ)
+
+
+def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence[str] = ()) -> EngineStart:
+    """What the decision comes to. Raises the decision's error, FileDamaged, EngineMissing or EngineCannot."""
+    choice = here.resolution.require()
+    runner = runner_named(choice.engine)
+    engine = find_engine(config, choice.engine)
+    plan = ServePlan(
+        model_path=here.model_path(),
+        alias=alias,
+        n_ctx=choice.n_ctx,
+        n_parallel=choice.n_parallel,
+        kv_cache_type=choice.kv_cache_type,
+        placement=choice.placement,
+        threads=engine_threads(here.hardware.cpu),
+        cache_ram_bytes=choice.cache_ram_bytes,
+        private_dir=Path(),
+        extra_args=tuple(extra_args),
+    )
+    if lacks := runner.cannot(engine, plan):
+        remedy = f"Build the one that can: {install_command(runner.name)} --build"
+        raise EngineCannot(runner.name, engine.flavour, lacks, remedy)
+    return EngineStart(runner, engine, plan)

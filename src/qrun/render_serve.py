@@ -1,0 +1,54 @@
+"""What `qrun serve` tells people on stderr, and the one line for programs on stdout.
+
+On a terminal: what was chosen, why, and where it listens. In a pipe stderr gets a single line before the model is
+loaded; stdout gets the endpoint's address when it answers, and nothing else, so that scripts can wait for it.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from qrun.resolution import Choice, Resolution
+from qrun.runner import Engine
+from qrun.units import size
+
+__all__ = ["show_ready", "show_serving"]
+
+
+def show_serving(resolution: Resolution, engine: Engine, *, url: str) -> None:
+    """Before the model is loaded: what will be served where."""
+    choice = resolution.require()
+    if not sys.stderr.isatty():
+        parts = [f"serving {_files(choice)} on {url}/v1", *resolution.warnings]
+        click.echo(f"qrun: {'; '.join(' '.join(part.split()) for part in parts)}", err=True)
+        return
+    for line in _lines(resolution, choice, engine, url):
+        click.echo(line, err=True)
+
+
+def show_ready(url: str) -> None:
+    """The model answers."""
+    if sys.stderr.isatty():
+        click.secho(f"Ready: {url}/v1 (Ctrl-C stops it)", err=True, fg="green")
+    if not sys.stdout.isatty():
+        click.echo(f"{url}/v1")
+        sys.stdout.flush()
+
+
+def _lines(resolution: Resolution, choice: Choice, engine: Engine, url: str) -> Iterator[str]:
+    yield click.style(_files(choice), bold=True)
+    for reason in choice.why:
+        yield f"  {reason}"
+    slots = "1 request" if choice.n_parallel == 1 else f"{choice.n_parallel} requests"
+    version = f" {engine.version}" if engine.version else ""
+    yield f"  {choice.n_ctx} tokens of context, {slots} at once; {engine.runner}{version} ({engine.flavour})"
+    for warning in resolution.warnings:
+        yield click.style(f"  {warning}", fg="yellow")
+    yield f"Listening on {url}/v1, loading the model"
+
+
+def _files(choice: Choice) -> str:
+    candidate = choice.candidate
+    where = candidate.repo_id or candidate.files[0].path
+    return f"{candidate.base_model} {candidate.quant} from {where} ({size(candidate.size_bytes)})"
