@@ -172,3 +172,15 @@ class Screen:
             self._unread += os.read(self._descriptor, 4096)
         before, _, self._unread = self._unread.partition(mark)
         return before
+
+
+@pytest.mark.slow
+def test_yes_installs_the_engine_that_is_missing(run, environ, tmp_path):
+    """With --yes a run on a machine without an engine installs it, and answers."""
+    environ["QRUN_DATA_DIR"] = str(tmp_path / "data")
+
+    ended = run("--yes", MODEL, "Say hello.")
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
+    assert len(ended.stderr.splitlines()) == 1  # that an engine is being installed

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from qrun.cli.engine_args import EngineArgsCommand
+from qrun.cli.engine_wanted import ensure_engine
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
 from qrun.engine_start import engine_start
@@ -35,6 +36,7 @@ def run(
     question = _question(prompt)
     config = read_config()
     here = resolve_here(request, config=config, models_dir=models_dir, assume_yes=assume_yes)
+    ensure_engine(here, config=config, assume_yes=assume_yes, allow_cpu_engine=request.allow_cpu_engine)
     alias = here.resolution.require().candidate.base_model.rpartition("/")[2]
     start = engine_start(here, config=config, alias=alias, extra_args=engine_args)
     for warning in here.resolution.warnings:

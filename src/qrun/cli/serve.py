@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from qrun.cli.engine_args import EngineArgsCommand
+from qrun.cli.engine_wanted import ensure_engine
 from qrun.cli.main import Terminated
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
@@ -57,6 +58,7 @@ def serve(
     check_exposure(host, api_key=key, insecure=insecure)
     with listen(host, port) as listener:
         here = resolve_here(request, config=config, models_dir=models_dir, assume_yes=assume_yes)
+        ensure_engine(here, config=config, assume_yes=assume_yes, allow_cpu_engine=request.allow_cpu_engine)
         names = served_names or (_bare_name(here),)
         start = engine_start(here, config=config, alias=names[0], extra_args=engine_args)
         url = url_of(listener)
