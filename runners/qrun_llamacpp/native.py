@@ -10,7 +10,11 @@ from qrun.errors import UsageError
 from qrun.runner import Engine, ServePlan, TcpAddress, UnixAddress
 from qrun.units import MIB
 
-__all__ = ["NEEDED_FLAGS", "flags_in", "server_argv"]
+__all__ = ["LOG_LEVEL", "NEEDED_FLAGS", "flags_in", "server_argv"]
+
+# The level at which the log tells the context, layers and memory that were really taken (3, the default, tells none of
+# it); 2.5 KB a request instead of 1, and no prompt: that would be 5.
+LOG_LEVEL = 4
 
 # Every spelling of the settings that are ours; one of the user's drops ours.
 _CTX = ("-c", "--ctx-size")
@@ -30,13 +34,14 @@ _METRICS = ("--metrics",)
 _SLOTS = ("--slots", "--no-slots")
 _JINJA = ("--jinja", "--no-jinja")
 _UI = ("--no-webui", "--webui", "--ui", "--no-ui")
+_VERBOSITY = ("-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose")
 _PROJECTOR = ("-mm", "--mmproj", "--no-mmproj")
 
 NEEDED_FLAGS = tuple(
-    spellings[0]
+    next(spelling for spelling in spellings if spelling.startswith("--"))
     for spellings in (
         *(_CTX, _PARALLEL, _THREADS, _KV_K, _KV_V, _FLASH, _LAYERS, _DEVICE, _CPU_MOE, _SPLIT),
-        *(_FIT, _CACHE_RAM, _ALIAS, _METRICS, _SLOTS, _JINJA, _UI, _PROJECTOR),
+        *(_FIT, _CACHE_RAM, _ALIAS, _METRICS, _SLOTS, _JINJA, _UI, _VERBOSITY, _PROJECTOR),
     )
 )
 
@@ -92,6 +97,7 @@ def _settings(plan: ServePlan) -> list[_Setting]:
         _Setting(_SLOTS, ("--slots",)),
         _Setting(_JINJA, ("--jinja",)),
         _Setting(_UI, ("--no-webui",)),
+        _Setting(_VERBOSITY, ("-lv", str(LOG_LEVEL))),
     ]
     if placement.n_gpu_layers is not None:
         settings.append(_Setting(_LAYERS, ("-ngl", str(placement.n_gpu_layers))))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qrun.runner import Engine, ServePlan, TcpAddress, UnixAddress
 from qrun.units import MIB
+from qrun_llamacpp.native import LOG_LEVEL
 
 __all__ = ["PLAN_VARIABLE", "ready_argv", "ready_env"]
 
@@ -31,6 +32,7 @@ def ready_env(plan: ServePlan, address: UnixAddress | TcpAddress) -> dict[str, s
         "n_ctx": plan.n_ctx * plan.n_parallel,
         "n_parallel": plan.n_parallel,
         "n_threads": plan.threads,
+        "verbosity": LOG_LEVEL,
         "cache_type": plan.kv_cache_type,
         "cache_ram_mib": plan.cache_ram_bytes // MIB,
         "n_gpu_layers": placement.n_gpu_layers if placement.on_gpu else 0,

@@ -31,16 +31,15 @@ def main() -> int:
     except ImportError as error:
         return _refuse(f"cannot import xllamacpp: {error}")
     try:
-        server = xllamacpp.Server(_params(xllamacpp, plan, os.environ.get("LLAMA_API_KEY")))
+        _server = xllamacpp.Server(_params(xllamacpp, plan, os.environ.get("LLAMA_API_KEY")))
     except RuntimeError as error:
         return _refuse(f"{error}; the reason stands above")
     _wait_for_the_end()
     if plan["hostname"].endswith(".sock"):
         with suppress(FileNotFoundError):
             Path(plan["hostname"]).unlink()
-    del server  # kept alive until here
     sys.stderr.flush()
-    os._exit(0)  # its threads wait for open requests; the kernel takes the memory back at once
+    os._exit(0)  # the server's destructor would wait for open requests; the kernel takes the memory back at once
 
 
 def _params(xllamacpp: Any, plan: Mapping[str, Any], api_key: str | None) -> Any:
@@ -60,7 +59,7 @@ def _params(xllamacpp: Any, plan: Mapping[str, Any], api_key: str | None) -> Any
     params.cache_ram_mib = plan["cache_ram_mib"]
     params.fit_params = False  # the decision is made: the engine must not make its own
     params.endpoint_metrics = params.endpoint_slots = params.use_jinja = True
-    params.ui = False
+    params.ui, params.verbosity = False, plan["verbosity"]
     _place(params, plan)
     if plan["mmproj"]:
         params.mmproj.path = plan["mmproj"]
