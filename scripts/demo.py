@@ -20,7 +20,7 @@ from pathlib import Path
 from make_demo_models import DemoModelsFailed, make_demo_models
 
 MODEL = "SmolLM2-135M-Instruct"
-QUESTION = "Name the capital of France."
+QUESTION = "What is gravity? Answer in one sentence."
 QRUN = Path(sysconfig.get_path("scripts")) / "qrun"
 READY_WITHIN_S = 120  # the model loads in under a second; a machine that swaps may need longer
 STOPPED_WITHIN_S = 30
