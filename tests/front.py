@@ -61,7 +61,7 @@ class Front:
         self.supervisor = supervisor
         self._loop = loop
 
-    def connect(self, timeout_s: float = 60) -> http.client.HTTPConnection:
+    def connect(self, timeout_s: float = 240) -> http.client.HTTPConnection:
         """A connection of one's own."""
         return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=timeout_s)
 
@@ -90,7 +90,7 @@ class Front:
 
     def run(self, coroutine: Coroutine):
         """Run in the front's event loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(240)
 
     def kill_engine(self) -> None:
         """What the kernel does when memory is short."""
@@ -123,7 +123,7 @@ def front_over(launch, folder: Path, served: ServedModel = SERVED, **options: ob
     thread.start()
 
     def run(coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(240)
 
     async def start():
         supervisor = Supervisor(

@@ -258,7 +258,7 @@ def test_engine_that_dies_under_a_stream_gives_an_error_event_and_the_next_reque
 def test_request_that_has_received_nothing_survives_the_engine(front):
     """An answer in one piece that is under way when the engine dies is asked for again."""
     answers = []
-    asked = {"messages": HELLO, "max_tokens": 300, "ignore_eos": True}
+    asked = {"messages": HELLO, "max_tokens": 100, "ignore_eos": True}
     thread = threading.Thread(target=lambda: answers.append(front.post("/v1/chat/completions", asked)))
     thread.start()
     wait_for(lambda: front.busy_slots() == 1)
@@ -266,7 +266,7 @@ def test_request_that_has_received_nothing_survives_the_engine(front):
     thread.join()
 
     assert answers[0].status == 200
-    assert answers[0].json["usage"]["completion_tokens"] == 300
+    assert answers[0].json["usage"]["completion_tokens"] == 100
 
 
 def test_prompt_that_is_too_long_is_refused_with_both_numbers(front, client):
@@ -290,3 +290,79 @@ def test_metrics_are_the_engines_beside_ours(front):
     assert '\nqrun_requests_total{route="/v1/chat/completions",status="200"} ' in text
     assert "\nqrun_requests_in_flight 1\n" in text
     assert "\nqrun_time_to_first_byte_seconds_count " in text
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 30}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+WEATHER_IN_PARIS = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_demanded_tool_is_called(client, choice):
+    """A demanded call comes, parsed, also from a model whose template knows no tools."""
+    answer = client.chat.completions.create(
+        model=SERVED.id,
+        messages=WEATHER_IN_PARIS,
+        tools=[WEATHER],
+        tool_choice=choice,
+        max_tokens=200,
+        temperature=0,
+    )
+    (call,) = answer.choices[0].message.tool_calls
+
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert call.function.name == "get_weather"
+    assert set(json.loads(call.function.arguments)) == {"city"}
+
+
+def test_tool_call_streams(client):
+    """The same call as a stream, as the client library puts it together."""
+    with client.chat.completions.stream(
+        model=SERVED.id,
+        messages=WEATHER_IN_PARIS,
+        tools=[WEATHER, CLOCK],
+        tool_choice="required",
+        max_tokens=200,
+        temperature=0,
+    ) as stream:
+        (choice,) = stream.get_final_completion().choices
+
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.tool_calls[0].function.name in {"get_weather", "get_time"}
+
+
+def test_conversation_goes_on_after_a_tool_call(client):
+    """The result of a call goes back in, and the model may answer in text."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+    messages = [
+        *WEATHER_IN_PARIS,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "Sunny, 21 degrees."},
+    ]
+    answer = client.chat.completions.create(
+        model=SERVED.id, messages=messages, tools=[WEATHER], max_tokens=300, temperature=0
+    )
+    message = answer.choices[0].message
+
+    assert bool(message.content) != bool(message.tool_calls)
+
+
+def test_tool_choice_of_none_leaves_the_model_without_tools(client):
+    """`tool_choice: none` answers as if there were no tools."""
+    asked = {"model": SERVED.id, "messages": WEATHER_IN_PARIS, "max_tokens": 8, "temperature": 0}
+    plain = client.chat.completions.create(**asked)
+    without = client.chat.completions.create(**asked, tools=[WEATHER], tool_choice="none")
+
+    assert without.choices[0].message.content == plain.choices[0].message.content

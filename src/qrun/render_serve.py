@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import click
 
+from qrun.gateway.served_names import ServedModel
 from qrun.resolution import Choice, Resolution
 from qrun.runner import Engine
 from qrun.units import size
@@ -27,8 +28,12 @@ def show_serving(resolution: Resolution, engine: Engine, *, url: str) -> None:
         click.echo(line, err=True)
 
 
-def show_ready(url: str) -> None:
-    """The model answers."""
+def show_ready(served: ServedModel, promised: Choice, *, url: str) -> None:
+    """The model answers; what the engine gives other than was decided is said, not hidden."""
+    if (served.n_ctx, served.n_parallel) != (promised.n_ctx, promised.n_parallel):
+        given = f"{served.n_ctx} tokens of context and {served.n_parallel} at once"
+        decided = f"{promised.n_ctx} and {promised.n_parallel}"
+        click.echo(f"qrun: the engine gives {given}; decided were {decided}", err=True)
     if sys.stderr.isatty():
         click.secho(f"Ready: {url}/v1 (Ctrl-C stops it)", err=True, fg="green")
     if not sys.stdout.isatty():

@@ -29,16 +29,17 @@ async def serve(
     *,
     api_key: str | None,
     hosts: frozenset[str] | None,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[ServedModel], None],
 ) -> signal.Signals:
     """Serve until SIGINT or SIGTERM, and return which it was. Raises EngineFailed if the engine does not start.
 
+    `on_ready` is told what is served in truth: the engine's own context and slots.
     The engine and everything it started is gone on return. A second signal ends this process at once; the engine's
     keeper sees to the engine then.
     """
     from aiohttp import web
 
-    from qrun.gateway.app import make_app
+    from qrun.gateway.app import FRONT, make_app
 
     app = make_app(supervisor, served, api_key=api_key, hosts=hosts)
     site_runner = web.AppRunner(
@@ -50,7 +51,7 @@ async def serve(
             await web.SockSite(site_runner, listener).start()
             await _until_ready(supervisor, ended)
             if not ended.done():
-                on_ready()
+                on_ready(await app[FRONT].learn())
             return await ended
         finally:
             await supervisor.stop()  # first: streams that are open end with an error event, not with silence

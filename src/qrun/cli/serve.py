@@ -72,7 +72,7 @@ def serve(
                 listener,
                 api_key=key,
                 hosts=None if insecure else frozenset({host.lower()}),
-                on_ready=lambda: show_ready(url),
+                on_ready=lambda served: show_ready(served, here.resolution.require(), url=url),
             )
         )
     raise Terminated if ended == signal.SIGTERM else KeyboardInterrupt

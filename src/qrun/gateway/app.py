@@ -5,7 +5,7 @@ the engine: those that change it (POST /props, saving slots, loading models) do 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -13,17 +13,16 @@ from aiohttp.typedefs import Middleware
 from qrun.gateway.auth import Guard
 from qrun.gateway.client_stream import ClientLeft
 from qrun.gateway.envelope import ApiError
+from qrun.gateway.front import Front, Handler
 from qrun.gateway.metrics import Metrics
-from qrun.gateway.page import PAGE_HEADERS, page_for
-from qrun.gateway.params import Body, Kind, check_body, read_body
-from qrun.gateway.prepared import prepare
+from qrun.gateway.params import Kind
 from qrun.gateway.relay import Relay
 from qrun.gateway.served_names import ServedModel
-from qrun.gateway.upstream import Call, EngineOwner, Upstream
+from qrun.gateway.upstream import EngineOwner, Upstream
 
-__all__ = ["ServedModel", "make_app"]
+__all__ = ["FRONT", "make_app"]
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+FRONT = web.AppKey("FRONT", Front)
 
 _MOST_BODY_BYTES = 64 * 2**20  # a long prompt is a few MiB; images come inside as base64
 _CLIENT_LEFT = 499  # nginx's number for it; nobody receives it
@@ -73,107 +72,20 @@ def make_app(
     """
     metrics = Metrics()
     upstream = Upstream(owner, wait_s=wait_s)
-    front = _Front(served, upstream, Relay(upstream, metrics, heartbeat_s=heartbeat_s), metrics, bool(api_key))
+    front = Front(
+        served, upstream, Relay(upstream, metrics, heartbeat_s=heartbeat_s), metrics, needs_key=api_key is not None
+    )
     app = web.Application(
         middlewares=[_tell_errors(metrics), _guarded(Guard(api_key, hosts))], client_max_size=_MOST_BODY_BYTES
     )
     _add_routes(app, front)
     app.on_response_prepare.append(_sign)
     app.on_cleanup.append(lambda _app: upstream.close())
+    app[FRONT] = front
     return app
 
 
-class _Front:
-    """The handlers of one model's routes."""
-
-    def __init__(
-        self,
-        served: ServedModel,
-        upstream: Upstream,
-        relay: Relay,
-        metrics: Metrics,
-        needs_key: bool,  # noqa: FBT001 - private
-    ) -> None:
-        self._served = served
-        self._upstream = upstream
-        self._relay = relay
-        self._metrics = metrics
-        self._needs_key = needs_key
-
-    def post(self, kind: Kind) -> _Handler:
-        """The handler of the engine's routes of one kind."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            raw = await request.read()
-            body = read_body(raw)
-            self._check_model(body)
-            check_body(kind, body, n_parallel=self._served.n_parallel)
-            prepared = prepare(kind, raw, body)
-            call = Call("POST", request.path, prepared.raw)
-            if prepared.streams and kind != "other":
-                return await self._relay.streamed(request, call, kind)
-            if prepared.assembles:
-                return await self._relay.assembled(call, kind, body)
-            return await self._relay.whole(call, kind)
-
-        return handle
-
-    async def get(self, request: web.Request) -> web.StreamResponse:
-        """What the engine says of itself."""
-        return await self._relay.whole(Call("GET", request.path_qs))
-
-    async def models(self, _request: web.Request) -> web.Response:
-        """The list of models: one entry."""
-        return web.json_response({"object": "list", "data": [self._served.as_entry()]})
-
-    async def model(self, request: web.Request) -> web.Response:
-        """One model by any of its names."""
-        self._check_model({"model": request.match_info["name"]})
-        return web.json_response(self._served.as_entry())
-
-    async def health(self, _request: web.Request) -> web.Response:
-        """200 when the model answers."""
-        if not self._upstream.is_ready:
-            raise ApiError(503, "The model is loading.", "loading", headers={"Retry-After": "1"})
-        return web.json_response({"status": "ok"})
-
-    async def metrics(self, _request: web.Request) -> web.Response:
-        """The engine's series as they are, and ours."""
-        ours = self._metrics.as_text(engine_restarts=max(0, self._upstream.generation - 1))
-        engines = await self._engine_metrics() if self._upstream.is_ready else ""
-        return web.Response(text=engines + ours, content_type="text/plain", charset="utf-8")
-
-    async def page(self, request: web.Request) -> web.Response:
-        """The page for people."""
-        endpoint = f"{request.scheme}://{request.host}/v1"
-        page = page_for(self._served, endpoint=endpoint, is_ready=self._upstream.is_ready, needs_key=self._needs_key)
-        return web.Response(text=page, headers=PAGE_HEADERS)
-
-    async def _engine_metrics(self) -> str:
-        try:
-            answer = await self._relay.whole(Call("GET", "/metrics"))
-        except ApiError as error:
-            return f"# The engine's own series are missing: {error.message}\n"
-        return bytes(answer.body).decode() if isinstance(answer.body, bytes) else ""
-
-    def _check_model(self, body: Body) -> None:
-        name = body.get("model")
-        if name is None or name == "":
-            return
-        if not isinstance(name, str):
-            raise ApiError(400, "model must be a string.", "invalid_value", "model")
-        if not self._served.answers_to(name):
-            names = ", ".join(self._served.names)
-            raise ApiError(
-                404,
-                f"There is no model {name!r} here. Served: {names}.",
-                "model_not_found",
-                "model",
-                "invalid_request_error",
-            )
-
-
-def _add_routes(app: web.Application, front: _Front) -> None:
+def _add_routes(app: web.Application, front: Front) -> None:
     for kind, paths in _POSTS.items():
         for path in paths:
             app.router.add_post(path, front.post(kind))
@@ -189,7 +101,7 @@ def _add_routes(app: web.Application, front: _Front) -> None:
 
 def _tell_errors(metrics: Metrics) -> Middleware:
     @web.middleware
-    async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.in_flight += 1
         status = _CLIENT_LEFT
         try:
@@ -203,7 +115,7 @@ def _tell_errors(metrics: Metrics) -> Middleware:
     return middleware
 
 
-async def _answered(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The handler's answer, or the envelope of what it raised."""
     try:
         return await handler(request)
@@ -220,7 +132,7 @@ async def _answered(request: web.Request, handler: _Handler) -> web.StreamRespon
 
 def _guarded(guard: Guard) -> Middleware:
     @web.middleware
-    async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = guard.refusal(request.path, request.headers)
         if refusal is not None:
             raise refusal

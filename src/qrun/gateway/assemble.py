@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from qrun.gateway.params import Body, Kind
 
-__all__ = ["ASSEMBLERS", "Assembler", "EngineRefusal", "Incomplete", "SseReader"]
+__all__ = ["ASSEMBLERS", "Assembler", "EngineRefusal", "Event", "Incomplete", "SseReader"]
 
 Event = dict[str, Any]  # Any: JSON
 

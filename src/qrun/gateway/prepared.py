@@ -11,7 +11,7 @@ from qrun.gateway.assemble import ASSEMBLERS
 from qrun.gateway.envelope import ApiError
 from qrun.gateway.params import Body, Kind
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "with_named_tool"]
 
 # The engine's streams lack what these ask for, or refuse it, so its own answer in one piece is taken.
 _ONLY_WHOLE = ("logprobs", "top_logprobs", "n_probs", "verbose", "response_fields")
@@ -28,7 +28,7 @@ class Prepared:
 
 def prepare(kind: Kind, raw: bytes, body: Body) -> Prepared:
     """Raises ApiError 400 for a tool that is not there."""
-    asked = _with_named_tool(body) if kind == "chat" else body
+    asked = with_named_tool(body) if kind == "chat" else body
     streams = bool(body.get("stream"))
     assembles = kind in ASSEMBLERS and not streams and not _is_only_whole(kind, body)
     if assembles:
@@ -48,7 +48,7 @@ def _n(body: Body, name: str) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _with_named_tool(body: Body) -> Body:
+def with_named_tool(body: Body) -> Body:
     """A choice that names a function is a choice of one that is required."""
     choice = body.get("tool_choice")
     if not isinstance(choice, dict):

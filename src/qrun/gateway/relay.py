@@ -8,20 +8,24 @@ frames are counted, and how it ended is told from its last bytes.
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TypeVar
 
 import aiohttp
 from aiohttp import web
 
-from qrun.gateway.assemble import ASSEMBLERS, EngineRefusal, Incomplete, SseReader
-from qrun.gateway.client_stream import ClientLeft, ClientStream
+from qrun.gateway.assemble import ASSEMBLERS, EngineRefusal, Event, Incomplete, SseReader
+from qrun.gateway.client_stream import ClientStream
 from qrun.gateway.envelope import ApiError, refused_by_engine
 from qrun.gateway.metrics import Metrics
 from qrun.gateway.params import PROMPT_PARAM, Body, Kind
 from qrun.gateway.upstream import Call, Upstream, engine_lost
 
 __all__ = ["Relay"]
+
+_T = TypeVar("_T")
 
 _LAST_FRAME = b"data: [DONE]\n\n"
 _ENDS_WITH_DONE = frozenset({"chat", "completions"})
@@ -47,6 +51,11 @@ class Relay:
 
     async def whole(self, call: Call, kind: Kind = "other") -> web.Response:
         """The engine's answer as it is."""
+        body, content_type = await self.fetched(call, kind)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def fetched(self, call: Call, kind: Kind = "other") -> tuple[bytes, str]:
+        """The engine's answer and its content type. Raises ApiError for any status but 200."""
 
         async def fetch(session: aiohttp.ClientSession) -> tuple[bytes, str]:
             async with self._upstream.send(session, call) as answer:
@@ -55,14 +64,17 @@ class Relay:
                 raise refused_by_engine(answer.status, body, prompt_param=PROMPT_PARAM.get(kind))
             return body, answer.headers.get("Content-Type", "application/json")
 
-        body, content_type = await self._upstream.twice(fetch)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        return await self._upstream.twice(fetch)
 
     async def assembled(self, call: Call, kind: Kind, asked: Body) -> web.Response:
         """The engine's stream put together: until it is whole, a lost engine costs the client only time."""
+        return web.Response(body=_encoded(await self.answer(call, kind, asked)), content_type="application/json")
+
+    async def answer(self, call: Call, kind: Kind, asked: Body) -> Event:
+        """The engine's answer to a call that streams, whole."""
         asked_at = time.monotonic()
 
-        async def fetch(session: aiohttp.ClientSession) -> bytes:
+        async def fetch(session: aiohttp.ClientSession) -> Event:
             assembler, reader = ASSEMBLERS[kind](asked), SseReader()
             opened = await self._open(session, call, kind, asked_at)
             async with opened.answer as answer:
@@ -71,29 +83,46 @@ class Relay:
                     for event in reader.feed(chunk):
                         assembler.add(event)
                     chunk = await answer.content.readany()
-            return json.dumps(assembler.answer(), ensure_ascii=False).encode()
+            return assembler.answer()
 
         try:
-            body = await self._upstream.twice(fetch)
+            return await self._upstream.twice(fetch)
         except EngineRefusal as refusal:
             raise refused_by_engine(500, refusal.body, prompt_param=PROMPT_PARAM.get(kind)) from refusal
-        return web.Response(body=body, content_type="application/json")
 
     async def streamed(self, request: web.Request, call: Call, kind: Kind) -> web.StreamResponse:
         """The engine's stream, byte for byte, after heartbeats where it has to be waited for."""
         asked_at = time.monotonic()
-        client = ClientStream(request)
-        opening = asyncio.create_task(self._upstream.twice(lambda session: self._open(session, call, kind, asked_at)))
-        try:
-            opened = await self._with_heartbeats(opening, client)
+
+        async def pass_on(client: ClientStream) -> None:
+            opening = asyncio.create_task(
+                self._upstream.twice(lambda session: self._open(session, call, kind, asked_at))
+            )
+            opened = await self._with_heartbeats(opening, client, if_unused=_close)
             async with opened.answer:
-                await self._pass_on(opened, client, kind)
+                await self._copy(opened, client, kind)
+
+        return await self._to_client(request, pass_on)
+
+    async def in_one_frame(self, request: web.Request, making: Awaitable[bytes]) -> web.StreamResponse:
+        """A stream of which nothing can be sent before all of it is there."""
+
+        async def pass_on(client: ClientStream) -> None:
+            await client.send(await self._with_heartbeats(asyncio.ensure_future(making), client))
+
+        return await self._to_client(request, pass_on)
+
+    async def _to_client(
+        self, request: web.Request, pass_on: Callable[[ClientStream], Awaitable[None]]
+    ) -> web.StreamResponse:
+        """Send a stream; what goes wrong once it is open is its last event."""
+        client = ClientStream(request)
+        try:
+            await pass_on(client)
         except ApiError as error:
             if not client.is_open:
                 raise
             await client.send(error.as_event())
-        except ClientLeft:
-            return client.response
         return await client.end()
 
     async def _open(self, session: aiohttp.ClientSession, call: Call, kind: Kind, asked_at: float) -> _Opened:
@@ -107,17 +136,19 @@ class Relay:
         self._metrics.observe_first_byte(time.monotonic() - asked_at)
         return _Opened(answer, first, self._upstream.generation)
 
-    async def _with_heartbeats(self, opening: "asyncio.Task[_Opened]", client: ClientStream) -> _Opened:
+    async def _with_heartbeats(
+        self, waited_for: "asyncio.Future[_T]", client: ClientStream, if_unused: Callable[[_T], None] | None = None
+    ) -> _T:
         try:
-            while not (await asyncio.wait({opening}, timeout=self._heartbeat_s))[0]:
+            while not (await asyncio.wait({waited_for}, timeout=self._heartbeat_s))[0]:
                 await client.heartbeat()
         except BaseException:  # the client is gone: what was being opened for it is closed
-            opening.add_done_callback(_close_unused)
-            opening.cancel()
+            waited_for.add_done_callback(lambda done: _drop(done, if_unused))
+            waited_for.cancel()
             raise
-        return opening.result()
+        return waited_for.result()
 
-    async def _pass_on(self, opened: _Opened, client: ClientStream, kind: Kind) -> None:
+    async def _copy(self, opened: _Opened, client: ClientStream, kind: Kind) -> None:
         """Copy until the end. Raises ApiError where the engine did not get there."""
         chunk = tail = opened.first
         readany = opened.answer.content.readany
@@ -142,6 +173,14 @@ async def _first_bytes(answer: aiohttp.ClientResponse, kind: Kind) -> bytes:
     return first
 
 
-def _close_unused(opening: "asyncio.Task[_Opened]") -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().answer.close()
+def _drop(done: "asyncio.Future[_T]", if_unused: Callable[[_T], None] | None) -> None:
+    if not done.cancelled() and done.exception() is None and if_unused is not None:
+        if_unused(done.result())
+
+
+def _close(opened: _Opened) -> None:
+    opened.answer.close()
+
+
+def _encoded(answer: Event) -> bytes:
+    return json.dumps(answer, ensure_ascii=False).encode()

@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
@@ -16,7 +17,7 @@ from qrun.errors import EngineFailed, QrunError
 from qrun.gateway.envelope import ApiError
 from qrun.runner import Launch, UnixAddress
 
-__all__ = ["Call", "EngineOwner", "Upstream", "engine_lost"]
+__all__ = ["Call", "EngineFacts", "EngineOwner", "Upstream", "engine_lost"]
 
 _T = TypeVar("_T")
 _DEATH_WITHIN_S = 5.0  # a broken connection whose engine lives on is no death
@@ -54,6 +55,15 @@ class Call:
     content_type: str = "application/json"
 
 
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the engine that runs says of itself; None: it does not say."""
+
+    n_ctx: int | None = None  # of one slot
+    n_parallel: int | None = None
+    template_has_tools: bool | None = None
+
+
 class Upstream:
     """Requests to whichever engine is ready. `wait_s`: how long a request waits for one."""
 
@@ -62,6 +72,7 @@ class Upstream:
         self._wait_s = wait_s
         self._launch: Launch | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._facts: EngineFacts | None = None  # of the engine in `_launch`
 
     @property
     def is_ready(self) -> bool:
@@ -93,6 +104,17 @@ class Upstream:
         except _Lost as lost:
             raise engine_lost(str(lost)) from lost
 
+    async def facts(self) -> EngineFacts:
+        """What the engine says of itself, asked once of each engine. Raises ApiError as `twice` does."""
+
+        async def ask(session: aiohttp.ClientSession) -> EngineFacts:
+            async with self.send(session, Call("GET", "/props")) as answer:
+                return _facts_in(await answer.json()) if answer.status == HTTPStatus.OK else EngineFacts()
+
+        if self._facts is None:
+            self._facts = await self.twice(ask)
+        return self._facts
+
     async def reason_of_loss(self, generation: int, broken: Exception) -> str:
         """Why the connection to that engine broke; returns when the engine is known to be gone, or to live on."""
         with suppress(TimeoutError):
@@ -123,12 +145,17 @@ class Upstream:
             raise ApiError(503, f"The engine could not be started: {error}", "engine_failed") from error
         if self._session is None or launch is not self._launch:
             await self.close()
-            self._launch, self._session = launch, _session_to(launch)
+            self._launch, self._session, self._facts = launch, _session_to(launch), None
         return self._session
 
 
 class _Lost(Exception):
     """The engine went away under a request."""
+
+
+def _facts_in(props: Any) -> EngineFacts:
+    settings, caps = props.get("default_generation_settings", {}), props.get("chat_template_caps", {})
+    return EngineFacts(settings.get("n_ctx"), props.get("total_slots"), caps.get("supports_tool_calls"))
 
 
 def engine_lost(reason: str) -> ApiError:
