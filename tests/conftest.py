@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from qrun.config import Config, read_config
+from qrun.engines import find_engine
+from qrun.errors import EngineMissing
 
 ROOT = Path(__file__).resolve().parent.parent
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -64,17 +66,16 @@ def native_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def ready_python(engine_config: Config) -> Path:
-    """The interpreter that runs the ready engine."""
-    return _by_hand("ready_python") or _engine_of(engine_config)
+    """The interpreter that runs the ready engine. Never absent in silence: scripts/test has installed it."""
+    found = _named("QRUN_TEST_READY_PYTHON") or _executable(engine_config, "ready")
+    return found or pytest.fail("the ready engine is not installed for the tests: run scripts/test")
 
 
 @pytest.fixture(scope="session")
 def native_server(native_config: Config) -> Path:
     """The native engine's llama-server; its tools (llama-fit-params, ggml-rpc-server, ...) stand beside it."""
-    by_hand = _by_hand("native_server")
-    if by_hand is None and not native_config.engine_dir("llamacpp").is_dir():
-        pytest.skip("no native build: run scripts/test with a compiler")
-    return by_hand or _engine_of(native_config)
+    found = _named("QRUN_TEST_NATIVE_SERVER") or _executable(native_config, "native")
+    return found or pytest.skip("no native build: run scripts/test with a compiler")
 
 
 @pytest.fixture(scope="session")
@@ -92,21 +93,15 @@ def _config_of(data: str, state_dir: Path) -> Config:
     return read_config(environ | {name: str(folder) for name, folder in folders.items()})
 
 
-def _engine_of(config: Config) -> Path:
-    from qrun.engines import find_engine
-
-    from qrun.errors import EngineMissing
-
+def _executable(config: Config, flavour: str) -> Path | None:
     try:
-        return find_engine(config, "llamacpp").executable
-    except EngineMissing as missing:
-        pytest.fail(f"{missing} (scripts/test installs it for the tests)")
+        engine = find_engine(config, "llamacpp")
+    except EngineMissing:
+        return None
+    return engine.executable if engine.flavour == flavour else None  # else it is one of the system's own
 
 
-def _by_hand(name: str) -> Path | None:
-    """An engine named by QRUN_TEST_READY_PYTHON or QRUN_TEST_NATIVE_SERVER in place of the one scripts/test makes."""
-    named = os.environ.get(f"QRUN_TEST_{name.upper()}")
-    note = TEST_HOME / "by-hand" / name  # until `qrun engines install` is there
-    if not named and note.is_file():
-        named = note.read_text().strip()
+def _named(variable: str) -> Path | None:
+    """An engine named by hand in place of the one that scripts/test makes."""
+    named = os.environ.get(variable)
     return Path(named) if named else None
