@@ -91,11 +91,13 @@ def test_a_gpu_machine_never_gets_a_cpu_engine_unasked():
 
 
 def test_a_build_for_a_gpu_tells_cmake_where_the_compiler_is():
-    """The CUDA compiler is often off the PATH: its place is among the flags."""
-    flags = choose(NVCC, machine("cuda")).cmake_args
+    """The CUDA compiler is often off the PATH: its place is among the flags, and the cards' generation."""
+    card = replace(machine("cuda").gpus[0], compute_capability="8.9")
+    flags = choose(NVCC, replace(machine(), gpus=(card, card))).cmake_args
 
     assert "-DGGML_CUDA=ON" in flags
     assert "-DCMAKE_CUDA_COMPILER=/usr/local/cuda/bin/nvcc" in flags
+    assert "-DCMAKE_CUDA_ARCHITECTURES=89" in flags
 
 
 def test_every_source_is_pinned_by_version_and_sha256():

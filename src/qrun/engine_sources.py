@@ -3,6 +3,7 @@
 Pure but for the data file (`data/engines.toml`): what the machine offers is an argument (`engine_site` surveys it).
 """
 
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,8 +103,8 @@ def choose_recipe(
 
     Raises EngineMissing with the reasons against each. A machine with a GPU gets an engine for it unless `allow_cpu`.
     """
-    gpus = frozenset(gpu.kind for gpu in hardware.gpus)
-    built = _try_build(sources.build, site, gpus, allow_cpu=allow_cpu)
+    gpus = _kinds(hardware)
+    built = _try_build(sources.build, site, hardware, allow_cpu=allow_cpu)
     if build:
         if isinstance(built, Recipe):
             return built
@@ -140,14 +141,15 @@ def _unmet(wheel: ReadyWheel, site: Site) -> str | None:
     return None
 
 
-def _try_build(source: BuildSource, site: Site, gpus: frozenset[str], *, allow_cpu: bool) -> Recipe | str:
+def _try_build(source: BuildSource, site: Site, hardware: Hardware, *, allow_cpu: bool) -> Recipe | str:
     """The build with every backend this machine has GPUs and tools for, or why not."""
+    gpus = _kinds(hardware)
     if site.compilers is None:
         return "there is no C++ compiler"
     usable = {kind for kind in gpus if kind in source.backends and source.backends[kind].tool in site.tools}
     if gpus and not usable and not allow_cpu:
         return f"{_toolkits(source, gpus)} is not installed"
-    flags = [flag for kind in sorted(usable) for flag in _flags(source.backends[kind], site)]
+    flags = [flag for kind in sorted(usable) for flag in _flags(source.backends[kind], site, hardware)]
     return Recipe(
         "native",
         source.distribution,
@@ -158,10 +160,13 @@ def _try_build(source: BuildSource, site: Site, gpus: frozenset[str], *, allow_c
     )
 
 
-def _flags(backend: Backend, site: Site) -> tuple[str, ...]:
-    # nvcc is often off the PATH, where CMake would not find it by itself.
-    named = (f"-DCMAKE_CUDA_COMPILER={site.tools[backend.tool]}",) if backend.tool == "nvcc" else ()
-    return (*backend.cmake_args, *named)
+def _flags(backend: Backend, site: Site, hardware: Hardware) -> tuple[str, ...]:
+    if backend.tool != "nvcc":
+        return backend.cmake_args
+    # nvcc is often off the PATH, where CMake would not find it by itself; kernels are built for these cards alone.
+    cards = sorted({gpu.compute_capability.replace(".", "") for gpu in hardware.gpus if gpu.compute_capability})
+    kernels = (f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(cards)}",) if cards else ()
+    return (*backend.cmake_args, f"-DCMAKE_CUDA_COMPILER={shlex.quote(site.tools[backend.tool])}", *kernels)
 
 
 def _toolkits(source: BuildSource, gpus: frozenset[str]) -> str:
@@ -176,6 +181,10 @@ def _remedy(sources: Sources, site: Site, gpus: frozenset[str]) -> str:
         needs.append(_toolkits(sources.build, gpus))
     what = f"Install {' and '.join(needs)}, then try again" if needs else "See qrun engines"
     return f"{what}{', or give --allow-cpu-engine to run on the CPU' if gpus else ''}."
+
+
+def _kinds(hardware: Hardware) -> frozenset[str]:
+    return frozenset(gpu.kind for gpu in hardware.gpus)
 
 
 def _has_tool(source: BuildSource, kind: str, site: Site) -> bool:

@@ -35,9 +35,8 @@ def show_installed(installed: Installed) -> None:
     if installed.already:
         click.echo(f"{what} ({devices}) is already installed and passes its self-test: {installed.environment}")
         return
-    click.echo(
-        f"{what} ({devices}) is installed and passed its self-test ({installed.took_s:.1f} s): {installed.environment}"
-    )
+    took = f"{installed.took_s:.1f} s"
+    click.echo(f"{what} ({devices}) was installed in {took} and passed its self-test: {installed.environment}")
 
 
 @contextmanager
