@@ -43,9 +43,11 @@ class LlamaCppRunner:
         address, key = _address(plan)
         # Set, if only to nothing: a LLAMA_API_KEY of the user's own would lock qrun out.
         env = {"LLAMA_API_KEY": key or ""}
+        # On a port somebody else may answer before ours has failed to bind: a path that asks for the key tells them apart.
+        health_path = "/health" if key is None else "/props"
         if engine.flavour == "ready":
-            return Launch(ready_argv(engine), address, key, env | ready_env(plan, address))
-        return Launch(server_argv(engine, plan, address), address, key, env)
+            return Launch(ready_argv(engine), address, key, env | ready_env(plan, address), health_path)
+        return Launch(server_argv(engine, plan, address), address, key, env, health_path)
 
     def explain_failure(self, log_text: str) -> str | None:
         """The engine's own reason in a sentence; None where its log has none that we know."""
