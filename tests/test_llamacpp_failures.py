@@ -117,7 +117,7 @@ def test_an_argument_the_server_does_not_know_is_named(native_server, tmp_path):
             "the system library libcudart.so.12 is missing",
         ),
         (
-            "cudaMalloc failed: out of memory\nalloc_tensor_range: failed to allocate CUDA0 buffer of size 8388608000\n",
+            "cudaMalloc failed: out of memory\nalloc_tensor: failed to allocate CUDA0 buffer of size 8388608000\n",
             "out of memory for a buffer of 7.8 GiB on CUDA0; try a shorter --ctx, --kv-type q8_0 or a smaller quant",
         ),
         (

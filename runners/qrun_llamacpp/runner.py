@@ -43,7 +43,7 @@ class LlamaCppRunner:
         address, key = _address(plan)
         # Set, if only to nothing: a LLAMA_API_KEY of the user's own would lock qrun out.
         env = {"LLAMA_API_KEY": key or ""}
-        # On a port somebody else may answer before ours has failed to bind: a path that asks for the key tells them apart.
+        # On a port somebody else may answer before ours has failed to bind: a path that asks for the key tells.
         health_path = "/health" if key is None else "/props"
         if engine.flavour == "ready":
             return Launch(ready_argv(engine), address, key, env | ready_env(plan, address), health_path)

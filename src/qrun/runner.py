@@ -95,7 +95,9 @@ class Runner(Protocol):
     formats: frozenset[str]
 
     def find(self, search: EngineSearch) -> Found:
-        """The engine that would be launched, or why there is none. Starts at most `--version` and `--help`."""
+        """The engine that would be launched, or why there is none. Starts at most a server of somebody else's, to
+        ask it for its version, flags and devices.
+        """
         ...
 
     def cannot(self, engine: Engine, plan: ServePlan) -> tuple[str, ...]:
