@@ -130,7 +130,10 @@ def test_a_program_that_is_not_there_is_a_failure_with_its_name(workshop):
             "a.cpp:3:1: error: expected ';'\nninja: build stopped\nERROR: Failed building wheel",
             "a.cpp:3:1: error: expected ';'",
         ),
-        ("CMake Error at CMakeLists.txt:1:\n  no compiler\nERROR: Failed", "CMake Error at CMakeLists.txt:1:"),
+        (
+            'CMake Error at x.txt:178 (target_link_libraries):\n  Target "a" links to:\n\n    CUDA::cublas\n\n  not found.\n',
+            'CMake Error at x.txt:178 (target_link_libraries): Target "a" links to: CUDA::cublas not found',
+        ),
         ("WARNING: Retrying\nERROR: No matching distribution found for x", "No matching distribution found for x"),
         (
             "copying\nOSError: [Errno 28] No space left on device\nERROR: x",

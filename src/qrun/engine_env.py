@@ -142,9 +142,11 @@ def _tail(path: Path) -> str:
 
 def _telling_line(text: str) -> str | None:
     """The line that says why: a compiler's or CMake's error before pip's own, which only says that there was one."""
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     for marks in ((" error:", "fatal error", "CMake Error", "ninja: error", "No space left"), ("ERROR:", "error:")):
-        found = next((line for line in lines if any(mark in line for mark in marks)), None)
-        if found:
-            return found.removeprefix("ERROR: ").rstrip(".")[:300]
-    return next((line[:300] for line in reversed(lines) if line), None)
+        at = next((index for index, line in enumerate(lines) if any(mark in line for mark in marks)), None)
+        if at is not None:
+            # CMake says where in its first line, and what in those that follow.
+            told = lines[at : at + 4] if "CMake Error" in lines[at] else lines[at : at + 1]
+            return " ".join(told).removeprefix("ERROR: ").rstrip(".")[:300]
+    return lines[-1][:300] if lines else None
