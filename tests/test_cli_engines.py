@@ -1,8 +1,10 @@
 """`qrun engines` and `qrun engines install`, as commands: exit codes, lines, JSON."""
 
+import io
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -137,3 +139,23 @@ def test_off_a_terminal_only_the_first_step_is_said(capsys):
             report(Progress("building x", done, 49))
 
     assert capsys.readouterr().err == "qrun: installing llamacpp: building x from source\n"
+
+
+def test_on_a_terminal_a_build_shows_its_part_done_and_the_time_left(monkeypatch):
+    """Who watches a build sees its step, how much of it is done, and for how long it will go on."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with show_progress("llamacpp") as report:
+        for done in range(1, 51):
+            report(Progress("building x [cpu]", done, 100))
+        sys.stderr.write("\n")
+
+    shown = sys.stderr.getvalue()
+    assert "llamacpp: building x [cpu]" in shown
+    assert "50%" in shown
+    assert "0:00:00" in shown

@@ -131,8 +131,8 @@ def test_a_program_that_is_not_there_is_a_failure_with_its_name(workshop):
             "a.cpp:3:1: error: expected ';'",
         ),
         (
-            'CMake Error at x.txt:178 (target_link_libraries):\n  Target "a" links to:\n\n    CUDA::cublas\n\n  not found.\n',
-            'CMake Error at x.txt:178 (target_link_libraries): Target "a" links to: CUDA::cublas not found',
+            'CMake Error at x.txt:178 (link):\n  Target "a" links to:\n\n    CUDA::cublas\n\n  not found.\n',
+            'CMake Error at x.txt:178 (link): Target "a" links to: CUDA::cublas not found',
         ),
         ("WARNING: Retrying\nERROR: No matching distribution found for x", "No matching distribution found for x"),
         (
