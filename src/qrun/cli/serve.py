@@ -1,7 +1,6 @@
 """`qrun serve`: decide, listen, start the engine, answer until a signal."""
 
 import asyncio
-import signal
 import time
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import click
 
 from qrun.cli.engine_args import EngineArgsCommand
 from qrun.cli.engine_wanted import ensure_engine
-from qrun.cli.main import Terminated
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
 from qrun.engine_start import EngineStart, engine_start
@@ -50,7 +48,7 @@ def serve(
     engine_args: tuple[str, ...],
     insecure: bool,
     assume_yes: bool,
-) -> None:
+) -> int:
     """Serve MODEL on an OpenAI-compatible endpoint on this machine."""
     config = read_config()
     key = _checked_key(api_key if api_key is not None else config.api_key)
@@ -75,7 +73,7 @@ def serve(
                 on_ready=lambda served: show_ready(served, here.resolution.require(), url=url),
             )
         )
-    raise Terminated if ended == signal.SIGTERM else KeyboardInterrupt
+    return 128 + ended  # 130 or 143, as a process that the signal had ended
 
 
 def _checked_key(key: str | None) -> str | None:
