@@ -118,30 +118,39 @@ def llamacpp_launch(flavour: str, executable: Path, model: Path, **settings: obj
 @contextmanager
 def front_over(launch, folder: Path, served: ServedModel = SERVED, **options: object) -> Iterator[Front]:
     """A front over the engine that `launch` starts; `options` are those of `make_app`. Does not wait for the engine."""
+
+    def supervisor() -> Supervisor:
+        return Supervisor(launch, runner=LlamaCppRunner(), log_path=folder / "engine.log", environ=dict(os.environ))
+
+    with front_of(supervisor, served, **options) as front:
+        yield front
+
+
+@contextmanager
+def front_of(owner_of: Callable[[], object], served: ServedModel = SERVED, **options: object) -> Iterator[Front]:
+    """A front over any owner of an engine, which `owner_of` makes in the front's event loop."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
-    def run(coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(240)
-
     async def start():
-        supervisor = Supervisor(
-            launch, runner=LlamaCppRunner(), log_path=folder / "engine.log", environ=dict(os.environ)
-        )
-        app = make_app(supervisor, served, **options)
+        owner = owner_of()
+        app = make_app(owner, served, **options)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         listener = listen("127.0.0.1", 0)
         await web.SockSite(runner, listener).start()
-        return supervisor, runner, url_of(listener)
+        return owner, runner, url_of(listener)
 
-    supervisor, runner, url = run(start())
+    async def stop():
+        await owner.stop()
+        await runner.cleanup()
+
+    owner, runner, url = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     try:
-        yield Front(url, supervisor, loop)
+        yield Front(url, owner, loop)
     finally:
-        run(supervisor.stop())
-        run(runner.cleanup())
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

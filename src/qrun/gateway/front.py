@@ -1,5 +1,6 @@
 """The handlers of one model's routes: what is checked, in which order, and which way the answer goes."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from qrun.gateway.served_names import ServedModel
 from qrun.gateway.upstream import Call, Upstream
 
 __all__ = ["Front", "Handler"]
+
+_METRICS_WITHIN_S = 5.0  # half of Prometheus' own limit: a busy engine must not cost our series
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -86,9 +89,11 @@ class Front:
 
     async def _engine_metrics(self) -> bytes:
         try:
-            return (await self._relay.fetched(Call("GET", "/metrics")))[0]
-        except ApiError as error:
-            return f"# The engine's own series are missing: {error.message}\n".encode()
+            async with asyncio.timeout(_METRICS_WITHIN_S):
+                return (await self._relay.fetched(Call("GET", "/metrics")))[0]
+        except (ApiError, TimeoutError) as error:
+            why = error.message if isinstance(error, ApiError) else f"no answer within {_METRICS_WITHIN_S:g} s"
+            return f"# The engine's own series are missing: {why}\n".encode()
 
     async def _relayed(self, request: web.Request, kind: Kind, raw: bytes, body: Body) -> web.StreamResponse:
         prepared = prepare(kind, raw, body)
