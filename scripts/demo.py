@@ -4,17 +4,15 @@ Everything goes through the installed `qrun` command and the real `openai` clien
 """
 
 import argparse
-import http.client
 import os
+import select
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 
 from make_demo_models import DemoModelsFailed, make_demo_models
@@ -106,60 +104,39 @@ def qrun(environ: dict[str, str], *args: str) -> None:
 
 def serve_and_ask(environ: dict[str, str], models: Path, clock: Clock, *, check: bool) -> None:
     """Start the server, ask it once, then leave it up until Ctrl-C, or stop it where only a check was asked for."""
-    url = f"http://127.0.0.1:{free_port()}"
-    args = ["serve", MODEL, "--models-dir", str(models), "--port", url.rpartition(":")[2]]
-    with clock.step("qrun serve, until it is ready"):
-        print(f"$ qrun {' '.join(args)}", flush=True)
-        # A session of its own: Ctrl-C reaches the demo, and the demo stops the server.
-        server = subprocess.Popen([QRUN, *args], env=environ, start_new_session=True)
+    args = ["serve", MODEL, "--models-dir", str(models), "--port", "0"]
+    server = None
     try:
-        wait_until_ready(server, url, clock)
+        with clock.step("qrun serve, until it is ready"):
+            print(f"$ qrun {' '.join(args)}", flush=True)
+            # A session of its own: Ctrl-C reaches the demo, and the demo stops the server.
+            server = subprocess.Popen([QRUN, *args], env=environ, stdout=subprocess.PIPE, start_new_session=True)
+            url = ready_url(server)
         ask(url, clock)
         print(f"\n== where the time went\n{clock.table()}", flush=True)
         if not check:
             stay(server, url)
     finally:
-        stop(server)
+        if server is not None:
+            stop(server)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def wait_until_ready(server: subprocess.Popen, url: str, clock: Clock) -> None:
-    """Return when the server's health is good. Raises DemoFailed where it ended first, or took too long."""
-    started = time.monotonic()
-    while not is_ready(url):
-        if server.poll() is not None:
-            raise DemoFailed(f"qrun serve ended with exit code {server.returncode} (its reason stands above)")
-        if time.monotonic() - started > READY_WITHIN_S:
-            raise DemoFailed(f"qrun serve was not ready within {READY_WITHIN_S} s")
-        time.sleep(0.05)
-    name, seconds = clock.steps[-1]
-    clock.steps[-1] = (name, seconds + time.monotonic() - started)
-
-
-def is_ready(url: str) -> bool:
-    """Whether the model answers: refused and 503 mean not yet."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+def ready_url(server: subprocess.Popen) -> str:
+    """The address that `qrun serve` prints when its model answers. Raises DemoFailed where none comes."""
+    readable, _, _ = select.select([server.stdout], [], [], READY_WITHIN_S)
+    if not readable:
+        raise DemoFailed(f"qrun serve was not ready within {READY_WITHIN_S} s")
+    url = server.stdout.readline().decode().strip()
+    if not url:
+        raise DemoFailed(f"qrun serve ended with exit code {server.wait()} (its reason stands above)")
+    return url
 
 
 def ask(url: str, clock: Clock) -> None:
     """One question through the openai client, the answer printed as it comes. Raises DemoFailed where none came."""
     import openai
 
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none-needed", max_retries=0)
+    client = openai.OpenAI(base_url=url, api_key="none-needed", max_retries=0)
     asked = time.monotonic()
     first = None
     answer = ""
@@ -184,8 +161,8 @@ def ask(url: str, clock: Clock) -> None:
 def stay(server: subprocess.Popen, url: str) -> None:
     """Leave the server up for the user, until Ctrl-C or until it ends."""
     print(
-        f"\nThe server stays up: {url}/v1 (any OpenAI client; no key needed on this machine). Stop it with Ctrl-C.\n"
-        f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"\nThe server stays up: {url} (any OpenAI client; no key needed on this machine). Stop it with Ctrl-C.\n"
+        f"  curl {url}/chat/completions -H 'Content-Type: application/json' \\\n"
         f'    -d \'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'',
         flush=True,
     )
