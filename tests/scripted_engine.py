@@ -10,7 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from qrun.errors import EngineFailed
-from qrun.runner import Launch, UnixAddress
+from qrun.runner import Launch, TcpAddress, UnixAddress
 
 Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -18,13 +18,14 @@ Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ScriptedEngine:
     """Answers every request by `script`; can be away, come back, and die."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, port_key: str | None = None) -> None:
         self.script: Script = nothing
         self.requests: list[tuple[str, bytes, dict[str, str]]] = []
         self.generation = 0
         self.failure: Exception | None = None
         self.open_requests = 0
         self._folder = folder
+        self._port_key = port_key  # the key of an engine on a loopback port; None: on a unix socket
         self._runner: web.AppRunner | None = None
         self._up = asyncio.Event()
         self._launch: Launch | None = None
@@ -34,6 +35,8 @@ class ScriptedEngine:
     @property
     def state(self) -> str:
         """As the supervisor's."""
+        if self.failure is not None:
+            return "failed"
         return "ready" if self._up.is_set() else "starting"
 
     async def ready(self) -> Launch:
@@ -56,8 +59,13 @@ class ScriptedEngine:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.UnixSite(self._runner, str(socket)).start()
-        self._launch = Launch((), UnixAddress(socket))
+        if self._port_key is None:
+            await web.UnixSite(self._runner, str(socket)).start()
+            self._launch = Launch((), UnixAddress(socket))
+        else:
+            site = web.TCPSite(self._runner, "127.0.0.1", 0)
+            await site.start()
+            self._launch = Launch((), TcpAddress(*self._runner.addresses[0]), self._port_key)
         self._death = asyncio.get_running_loop().create_future()
         self.generation += 1
         self._up.set()

@@ -143,6 +143,27 @@ def test_engine_that_cannot_start_is_told_with_its_reason(front):
     assert "engine.log" not in answer.error["message"]
 
 
+def test_engine_that_is_given_up_is_no_loading_model(front):
+    """The health check tells the two apart."""
+    front.supervisor.failure = EngineFailed("llamacpp", "the third death within a minute")
+    health = front.get("/health")
+
+    assert health.status == 503
+    assert health.error["code"] == "engine_failed"
+
+
+def test_engine_on_a_port_gets_its_key_and_nobody_elses(tmp_path):
+    """Where there are no unix sockets the engine's random key goes with every call, the client's does not."""
+    with front_of(lambda: ScriptedEngine(tmp_path, port_key="engine-key"), api_key="client-key") as front:
+        front.run(front.supervisor.start())
+        front.supervisor.script = json_of({"tokens": []})
+        answer = front.post("/tokenize", {}, Authorization="Bearer client-key")
+        (request,) = front.supervisor.requests
+
+    assert answer.status == 200
+    assert request[2]["Authorization"] == "Bearer engine-key"
+
+
 @pytest.mark.parametrize("body", [ASKED, STREAMED])
 def test_request_that_has_received_nothing_is_sent_to_the_next_engine(front, engine, body):
     """Once: the client sees no more than a longer wait."""

@@ -36,8 +36,11 @@ class Front:
         self._needs_key = needs_key
 
     async def learn(self) -> ServedModel:
-        """Ask the engine what it serves in truth, and tell clients that from now on. Raises ApiError."""
-        facts = await self._upstream.facts()
+        """Ask the engine what it serves in truth, and tell clients that from now on; else it stays as planned."""
+        try:
+            facts = await self._upstream.facts()
+        except ApiError:  # it died just now: every request is told so, and this one was only ours
+            return self._served
         n_ctx, n_parallel = facts.n_ctx or self._served.n_ctx, facts.n_parallel or self._served.n_parallel
         self._served = replace(self._served, n_ctx=n_ctx, n_parallel=n_parallel)
         return self._served
@@ -71,6 +74,8 @@ class Front:
 
     async def health(self, _request: web.Request) -> web.Response:
         """200 when the model answers."""
+        if self._upstream.has_failed:
+            raise ApiError(503, "The engine has failed; the next request tries it again.", "engine_failed")
         if not self._upstream.is_ready:
             raise ApiError(503, "The model is loading.", "loading", headers={"Retry-After": "1"})
         return web.json_response({"status": "ok"})

@@ -80,6 +80,11 @@ class Upstream:
         return self._owner.state == "ready"
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the engine is given up, until somebody asks again."""
+        return self._owner.state == "failed"
+
+    @property
     def generation(self) -> int:
         """How many engines have served."""
         return self._owner.generation
