@@ -68,10 +68,10 @@ def assert_refused(ended: Ended, code: int, *words: str, shows_losers: bool = Fa
         assert word in ended.line
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "resolve"])
-def test_a_name_that_does_not_exist_gets_the_nearest_ones(qrun, command):
+@pytest.mark.parametrize(("command", "prompt"), [("serve", []), ("run", ["Hello!"]), ("resolve", [])])
+def test_a_name_that_does_not_exist_gets_the_nearest_ones(qrun, command, prompt):
     """Exit 3, and the name that was meant stands in the line."""
-    assert_refused(qrun(command, "SmolLM2-153M-Instruct"), 3, "SmolLM2-153M-Instruct", MODEL)
+    assert_refused(qrun(command, "SmolLM2-153M-Instruct", *prompt), 3, "SmolLM2-153M-Instruct", MODEL)
 
 
 def test_a_folder_that_is_no_model_is_named(qrun, tmp_path):
