@@ -7,6 +7,7 @@ compiler.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +23,17 @@ from qrun.errors import EngineMissing
 ROOT = Path(__file__).resolve().parent.parent
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 TEST_HOME = Path(os.environ.get("QRUN_TEST_HOME") or _CACHE / "qrun-test")
+
+
+def pytest_configure() -> None:
+    """Take signals as a shell's foreground does: nohup and background jobs hand down that they are ignored.
+
+    Children inherit that, and a test that interrupts one would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
