@@ -4,26 +4,29 @@ alone, alternating in one run.
     python scripts/bench/serve_overhead.py --models-dir DIR [--out docs/measurements/serve-overhead.md]
 
 Both servers are up all the time, one of them is asked at a time; a pair is one block of requests to each, in turns the
-one or the other first. All answers have the same fixed length at temperature 0. Needs psutil, and an engine that
+one or the other first. All answers have the same fixed length at temperature 0. A pair beside which other programs took
+more than a twentieth of the machine is measured again; the report says how many were. Needs psutil, and an engine that
 qrun finds: the native one by a data folder that has it (docs/measurements/README.md).
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import psutil
+from quiet import Others
 from report import machine_line, median_range, table
 from servers import EngineCommand, ServerFailed, bare_engine, engine_command, free_port, qrun_serve, wait_until_ready
 from stream import Block, StreamFailed, Target, run_block
 
 MODEL = "SmolLM2-135M-Instruct"
 AIM = 0.95
+MOST_FOR_OTHERS = 0.05  # of all cores: beside more than that a pair says nothing of qrun
+MOST_DISTURBED = 10  # times the pairs asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,29 @@ class Pair:
         return self.qrun.tokens_per_s / self.bare.tokens_per_s
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The two servers, and how each is asked."""
+
+    qrun: psutil.Process
+    bare: psutil.Process
+    ours: Target
+    theirs: Target
+
+
+@dataclass(slots=True)
+class Row:
+    """What was measured at one number of clients; `disturbed` pairs were thrown away."""
+
+    n_clients: int
+    pairs: list[Pair] = field(default_factory=list)
+    disturbed: int = 0
+
+
+class NeverQuiet(Exception):
+    """Other programs took too much of the machine for too long."""
+
+
 def main() -> int:
     """The command line: 0 where the aim is met at every number of clients, 3 where it is not, 1 on failure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,7 +78,7 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         report, met = measure(asked)
-    except (ServerFailed, StreamFailed) as error:
+    except (ServerFailed, StreamFailed, NeverQuiet) as error:
         print(f"serve_overhead: {error}", file=sys.stderr)
         return 1
     print(report)
@@ -62,7 +88,7 @@ def main() -> int:
 
 
 def measure(asked: argparse.Namespace) -> tuple[str, bool]:
-    """The report in Markdown, and whether the aim is met. Raises ServerFailed and StreamFailed."""
+    """The report in Markdown, and whether the aim is met. Raises ServerFailed, StreamFailed and NeverQuiet."""
     before = machine_line()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -71,41 +97,42 @@ def measure(asked: argparse.Namespace) -> tuple[str, bool]:
         qrun = stack.enter_context(qrun_serve(args, port=port, log=folder / "qrun.log"))
         wait_until_ready(qrun, port)
         command = engine_command(qrun)
-        wait_until_ready(stack.enter_context(bare_engine(command, port=bare_port, log=folder / "bare.log")), bare_port)
-        targets = Target(port, asked.model), Target(bare_port, asked.model)
-        shown = {n: pairs_of(targets, qrun, n, asked) for n in asked.clients}
-    return report_of(shown, command, before, asked), all(
-        median(p.ratio for p in pairs) >= AIM for pairs in shown.values()
-    )
+        bare = stack.enter_context(bare_engine(command, port=bare_port, log=folder / "bare.log"))
+        wait_until_ready(bare, bare_port)
+        sides = Sides(qrun, bare, Target(port, asked.model), Target(bare_port, asked.model))
+        rows = [measure_row(sides, n_clients, asked) for n_clients in asked.clients]
+    return report_of(rows, command, before, asked), all(median(p.ratio for p in row.pairs) >= AIM for row in rows)
 
 
-def pairs_of(targets: Sequence[Target], qrun: psutil.Process, n_clients: int, asked: argparse.Namespace) -> list[Pair]:
-    """The measured pairs at one number of clients, after one of each that is thrown away."""
-    for target in targets:
-        run_block(target, prompts(n_clients, "warm-up"), n_predict=asked.n_predict)
-    pairs = []
-    for number in range(asked.pairs):
-        pairs.append(
-            one_pair(targets, qrun, prompts(n_clients, f"round {number}"), asked.n_predict, qrun_first=not number % 2)
-        )
-        print(
-            f"{n_clients} clients, pair {number + 1} of {asked.pairs}: {pairs[-1].ratio:.3f}",
-            file=sys.stderr,
-            flush=True,
-        )
-    return pairs
+def measure_row(sides: Sides, n_clients: int, asked: argparse.Namespace) -> Row:
+    """The pairs at one number of clients, after one that is thrown away. Raises NeverQuiet."""
+    one_pair(sides, prompts(n_clients, "warm-up"), asked.n_predict, qrun_first=True)
+    row = Row(n_clients)
+    while len(row.pairs) < asked.pairs:
+        number = len(row.pairs) + row.disturbed
+        others = Others([sides.qrun, sides.bare])
+        # The order hangs on the pairs that count, so that both sides are first equally often.
+        qrun_first = not len(row.pairs) % 2
+        pair = one_pair(sides, prompts(n_clients, f"round {number}"), asked.n_predict, qrun_first=qrun_first)
+        share = others.share()
+        said = f"{n_clients} clients, pair {len(row.pairs) + 1} of {asked.pairs}: {pair.ratio:.3f}"
+        print(f"{said}, other programs {share:.0%}", file=sys.stderr, flush=True)
+        if share <= MOST_FOR_OTHERS:
+            row.pairs.append(pair)
+        else:
+            row.disturbed += 1
+            if row.disturbed > MOST_DISTURBED * asked.pairs:
+                raise NeverQuiet(f"other programs disturbed {row.disturbed} pairs: measure on a quieter machine")
+    return row
 
 
-def one_pair(
-    targets: Sequence[Target], qrun: psutil.Process, asks: list[str], n_predict: int, *, qrun_first: bool
-) -> Pair:
+def one_pair(sides: Sides, asks: list[str], n_predict: int, *, qrun_first: bool) -> Pair:
     """The same prompts to both, one after the other."""
-    ours, bare = targets
-    early = None if qrun_first else run_block(bare, asks, n_predict=n_predict)
-    cpu_s = sum(qrun.cpu_times()[:2])
-    block = run_block(ours, asks, n_predict=n_predict)
-    cpu_s = sum(qrun.cpu_times()[:2]) - cpu_s
-    return Pair(block, early or run_block(bare, asks, n_predict=n_predict), cpu_s)
+    early = None if qrun_first else run_block(sides.theirs, asks, n_predict=n_predict)
+    cpu_s = sum(sides.qrun.cpu_times()[:2])
+    block = run_block(sides.ours, asks, n_predict=n_predict)
+    cpu_s = sum(sides.qrun.cpu_times()[:2]) - cpu_s
+    return Pair(block, early or run_block(sides.theirs, asks, n_predict=n_predict), cpu_s)
 
 
 def prompts(n_clients: int, round_name: str) -> list[str]:
@@ -113,19 +140,20 @@ def prompts(n_clients: int, round_name: str) -> list[str]:
     return [f"{round_name}, client {number}: tell me a long story about the sea." for number in range(n_clients)]
 
 
-def report_of(shown: dict[int, list[Pair]], command: EngineCommand, before: str, asked: argparse.Namespace) -> str:
+def report_of(measured: list[Row], command: EngineCommand, before: str, asked: argparse.Namespace) -> str:
     """The Markdown page."""
     rows = [
         (
-            n_clients,
-            median_range([p.qrun.tokens_per_s for p in pairs], 1),
-            median_range([p.bare.tokens_per_s for p in pairs], 1),
-            f"**{median_range([p.ratio for p in pairs])}**",
-            median_range([1000 * median(p.qrun.ttft_s) for p in pairs], 1),
-            median_range([1000 * median(p.bare.ttft_s) for p in pairs], 1),
-            f"{1e6 * median(p.qrun_cpu_s / p.qrun.n_tokens for p in pairs):.0f}",
+            row.n_clients,
+            median_range([p.qrun.tokens_per_s for p in row.pairs], 1),
+            median_range([p.bare.tokens_per_s for p in row.pairs], 1),
+            f"**{median_range([p.ratio for p in row.pairs])}**",
+            median_range([1000 * median(p.qrun.ttft_s) for p in row.pairs], 1),
+            median_range([1000 * median(p.bare.ttft_s) for p in row.pairs], 1),
+            f"{1e6 * median(p.qrun_cpu_s / p.qrun.n_tokens for p in row.pairs):.0f}",
+            row.disturbed,
         )
-        for n_clients, pairs in shown.items()
+        for row in measured
     ]
     head = (
         "clients",
@@ -135,10 +163,12 @@ def report_of(shown: dict[int, list[Pair]], command: EngineCommand, before: str,
         "TTFT qrun, ms",
         "TTFT alone, ms",
         "qrun's CPU, us/token",
+        "disturbed",
     )
     intro = (
         f"{before}. {asked.model}, {asked.pairs} pairs a row, {asked.n_predict} tokens an answer, streamed, "
-        f"temperature 0. Medians, with the least and the greatest; the ratio is of each pair. Aim: at least {AIM}."
+        f"temperature 0. Medians, with the least and the greatest; the ratio is of each pair. Aim: at least {AIM}. "
+        f"`disturbed`: pairs measured again because other programs took over {MOST_FOR_OTHERS:.0%} of the machine."
     )
     engine = f"The engine, in both: `{command.shown()}`"
     made = "Made by `python scripts/bench/serve_overhead.py --models-dir DIR`."

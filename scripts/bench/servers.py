@@ -91,9 +91,15 @@ def engine_command(qrun: psutil.Process) -> EngineCommand:
     for child in qrun.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             argv, environ = child.cmdline(), child.environ()
-            if argv and (Path(argv[0]).name.startswith("llama-server") or argv[-1].endswith("xllamacpp_server.py")):
+            if argv and _is_engine(argv):
                 return EngineCommand(tuple(argv), environ)
     raise ServerFailed("qrun serve runs no llama.cpp engine")
+
+
+def _is_engine(argv: Sequence[str]) -> bool:
+    if any(Path(word).name == "keeper.py" for word in argv):  # between qrun and the engine, with its command line
+        return False
+    return Path(argv[0]).name.startswith("llama-server") or Path(argv[-1]).name == "xllamacpp_server.py"
 
 
 def wait_until_ready(process: psutil.Process, port: int, *, every_s: float = 0.01) -> None:

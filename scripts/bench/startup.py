@@ -35,12 +35,13 @@ def main() -> int:
     asked = parser.parse_args()
     before = machine_line()
     helps, bares = help_times(asked.helps)
+    resolves = resolve_times(asked)
     try:
         served, alone = start_times(asked)
     except (ServerFailed, StreamFailed) as error:
         print(f"startup: {error}", file=sys.stderr)
         return 1
-    report = report_of(before, asked.model, helps=helps, bares=bares, served=served, alone=alone)
+    report = report_of(before, asked.model, helps=helps, bares=bares, resolves=resolves, served=served, alone=alone)
     print(report)
     if asked.out:
         asked.out.write_text(report + "\n")
@@ -48,13 +49,21 @@ def main() -> int:
 
 
 def report_of(
-    before: str, model: str, *, helps: list[float], bares: list[float], served: list[float], alone: list[float]
+    before: str,
+    model: str,
+    *,
+    helps: list[float],
+    bares: list[float],
+    resolves: list[float],
+    served: list[float],
+    alone: list[float],
 ) -> str:
     """The Markdown page."""
     more = [ours - theirs for ours, theirs in zip(served, alone, strict=True)]
     rows = [
         (f"`qrun --help` (aim: under {HELP_AIM_S})", f"**{median_range(helps)}**", len(helps)),
         ("`python -c pass`", median_range(bares), len(bares)),
+        (f"`qrun resolve {model}`: the decision alone", median_range(resolves), len(resolves)),
         (f"`qrun serve {model}` to the first token of a first request", f"**{median_range(served)}**", len(served)),
         ("the same engine alone to its first token", median_range(alone), len(alone)),
         ("what qrun adds, pair by pair", median_range(more), len(more)),
@@ -70,6 +79,12 @@ def help_times(runs: int) -> tuple[list[float], list[float]]:
     times = [(_wall_s([qrun, "--help"]), _wall_s([sys.executable, "-c", "pass"])) for _ in range(runs + 1)]
     helps, bares = zip(*times[1:], strict=True)
     return list(helps), list(bares)
+
+
+def resolve_times(asked: argparse.Namespace) -> list[float]:
+    """Wall seconds of `qrun resolve`: what `qrun serve` does before it starts an engine."""
+    qrun = str(Path(sys.executable).with_name("qrun"))
+    return [_wall_s([qrun, "resolve", asked.model, "--models-dir", asked.models_dir]) for _ in range(asked.starts)]
 
 
 def _wall_s(argv: list[str]) -> float:
