@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -236,6 +237,21 @@ def test_client_that_leaves_frees_its_slot_under_traffic(front, streams):
     finally:
         other.close()
         wait_for(lambda: front.busy_slots() == 0)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_client_that_leaves_while_its_prompt_is_read_frees_its_slot(front, streams):
+    """The prompt of somebody who left is not read to its end, though `/slots` is asked all the time."""
+    body = {"messages": [{"role": "user", "content": f"{time.time()} " + "word " * 1800}], "cache_prompt": False}
+    began_at = time.monotonic()
+    front.post("/v1/chat/completions", {**body, "max_tokens": 1})
+    whole_s = time.monotonic() - began_at
+    connection = front.connect()
+    connection.request("POST", "/v1/chat/completions", json.dumps({**LONG, **body, "stream": streams}))
+    wait_for(lambda: front.busy_slots() == 1)
+    connection.close()
+
+    wait_for(lambda: front.busy_slots() == 0, max(FREE_WITHIN_S, whole_s * 0.75))
 
 
 def test_engine_that_dies_under_a_stream_gives_an_error_event_and_the_next_request_works(front, client):

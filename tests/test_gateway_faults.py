@@ -51,13 +51,26 @@ def open_stream(front, body=STREAMED, path=CHAT):
 
 def test_stream_passes_byte_for_byte(front, engine):
     """What the engine sends is what the client gets, also what we could not parse."""
-    odd = (b": a comment\n\n", b"data: {not json}\n\n", b"data: 1\n", b"\nda", b"ta: 2\n\n", DONE)
+    odd = (b"data: {not json}\n\n", b"data: 1\n", b"\nda", b"ta: 2\n\n", DONE)
     engine.script = stream_of(*odd)
     answer = front.post(CHAT, STREAMED)
 
     assert answer.body == b"".join(odd)
     assert answer.headers["Content-Type"] == "text/event-stream"
-    assert engine.requests[0][1] == json.dumps(STREAMED).encode()
+
+
+def test_progress_that_only_we_asked_for_is_taken_out(front, engine):
+    """It makes the engine look up while it reads a prompt; who asked for it gets it."""
+    progress = b'data: {"choices": [], "prompt_progress": {"processed": 1}}\n\n'
+    frames = (progress[:20], progress[20:], b": ping\n\n", progress + chunk("Hel"), chunk("lo"), DONE)
+    engine.script = stream_of(*frames)
+    unasked = front.post(CHAT, STREAMED)
+    asked = front.post(CHAT, {**STREAMED, "return_progress": True})
+    bodies = [json.loads(body) for _, body, _ in engine.requests]
+
+    assert unasked.body == chunk("Hel") + chunk("lo") + DONE
+    assert asked.body == b"".join(frames)
+    assert bodies == [{**STREAMED, "return_progress": True}] * 2
 
 
 def test_headers_of_neither_side_pass(front, engine):

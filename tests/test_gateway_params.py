@@ -168,12 +168,34 @@ def test_depth_of_a_prompt_is_no_danger():
 
 
 def test_streamed_request_goes_on_as_the_clients_bytes():
-    """Not written anew: whatever the engine understands, it gets."""
+    """Not written anew: whatever the engine understands, it gets, and one key more."""
     raw = b'{ "messages": [{"role": "user", "content": "Hi"}],  "stream": true, "odd": 1e2 }'
     prepared = prepare("chat", raw, read_body(raw))
 
-    assert prepared.raw is raw
+    assert prepared.raw == raw[:-1] + b', "return_progress": true}'
+    assert json.loads(prepared.raw) == {**read_body(raw), "return_progress": True}
     assert (prepared.streams, prepared.assembles) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("chat", {**CHAT, "stream": True, "n": 2}),
+        ("chat", {**CHAT, "stream": True, "return_progress": False}),
+        ("completions", {"stream": True, "prompt": ["a", "b"]}),
+        ("native", {"stream": True, "prompt": "a", "n_cmpl": 2}),
+        ("responses", {"stream": True, "input": "a"}),
+        ("native", {}),
+        ("other", {"content": "a"}),
+    ],
+)
+def test_progress_is_not_asked_for_where_it_could_not_be_taken_out(kind, body):
+    """With several prompts or answers, where an event would go with it, or against the client's word."""
+    prepared = prepare(kind, json.dumps(body).encode(), body)
+    asked = json.loads(prepared.raw)
+
+    assert not prepared.has_progress
+    assert asked.get("return_progress") == body.get("return_progress")
 
 
 @pytest.mark.parametrize("kind", ["chat", "completions", "responses", "messages", "native"])

@@ -43,7 +43,7 @@ def test_the_whole_command_of_a_plain_plan():
         *("/opt/llama-server", "-m", "/models/a b.gguf", "--host", "/run/q/1.sock"),
         *("-c", "8192", "-np", "4", "-t", "6", "-ctk", "f16", "-ctv", "f16", "-fa", "auto", "--fit", "off"),
         *("--cache-ram", "512", "--alias", "name", "--metrics", "--slots", "--jinja", "--no-webui", "-lv", "4"),
-        *("-ngl", "0", "--device", "none"),
+        *("-ngl", "0", "--device", "none", "-b", "512"),
     ]
 
 
@@ -54,7 +54,7 @@ def test_the_whole_command_of_a_plain_plan():
         ({"kv_cache_type": "q4_0"}, {"-ctk": "q4_0", "-ctv": "q4_0", "-fa": "on"}),
         ({"n_parallel": 1}, {"-c": "2048", "-np": "1"}),
         ({"cache_ram_bytes": 0}, {"--cache-ram": "0"}),
-        ({"placement": Placement("gpu", 33, 0)}, {"-ngl": "33", "--device": None, "--n-cpu-moe": None}),
+        ({"placement": Placement("gpu", 33, 0)}, {"-ngl": "33", "--device": None, "-b": None, "--n-cpu-moe": None}),
         ({"placement": Placement("split", 20, 0)}, {"-ngl": "20", "--device": None}),
         ({"placement": Placement("experts-on-cpu", 49, 12)}, {"-ngl": "49", "--n-cpu-moe": "12"}),
         ({"placement": Placement("gpu", 33, 0, (0.25, 0.75))}, {"--tensor-split": "0.25,0.75"}),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qrun.runner import Engine, ServePlan, TcpAddress, UnixAddress
 from qrun.units import MIB
-from qrun_llamacpp.native import LOG_LEVEL
+from qrun_llamacpp.native import CPU_BATCH, LOG_LEVEL
 
 __all__ = ["PLAN_VARIABLE", "ready_argv", "ready_env"]
 
@@ -35,6 +35,7 @@ def ready_env(plan: ServePlan, address: UnixAddress | TcpAddress) -> dict[str, s
         "verbosity": LOG_LEVEL,
         "cache_type": plan.kv_cache_type,
         "cache_ram_mib": plan.cache_ram_bytes // MIB,
+        "n_batch": None if placement.on_gpu else CPU_BATCH,
         "n_gpu_layers": placement.n_gpu_layers if placement.on_gpu else 0,
         "n_cpu_moe": placement.n_cpu_moe or 0,
         "tensor_split": placement.tensor_split,

@@ -102,12 +102,12 @@ class Front:
 
     async def _relayed(self, request: web.Request, kind: Kind, raw: bytes, body: Body) -> web.StreamResponse:
         prepared = prepare(kind, raw, body)
-        call = Call("POST", request.path, prepared.raw)
+        call = Call("POST", request.path, prepared.raw, kind, prepared.has_progress)
         if prepared.streams and kind != "other":
-            return await self._relay.streamed(request, call, kind)
+            return await self._relay.streamed(request, call)
         if prepared.assembles:
-            return await self._relay.assembled(call, kind, body)
-        return await self._relay.whole(call, kind)
+            return await self._relay.assembled(call, body)
+        return await self._relay.whole(call)
 
     async def _template_has_tools(self) -> bool:
         return (await self._upstream.facts()).template_has_tools is not False
@@ -118,7 +118,7 @@ class Front:
             raise ApiError(400, sentence, "not_supported", "tools")
         asked = with_described_tools(with_named_tool(body))
         prepared = prepare(kind, b"", {**asked, "stream": False})
-        making = self._relay.answer(Call("POST", request.path, prepared.raw), kind, asked)
+        making = self._relay.answer(Call("POST", request.path, prepared.raw, kind, prepared.has_progress), asked)
         if not body.get("stream"):
             return web.json_response(with_calls(await making))
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))

@@ -30,7 +30,7 @@ PROMPT_PARAM: Mapping[Kind, str] = {
 def read_body(raw: bytes) -> Body:
     """The body as JSON object. Raises ApiError 400: what is no JSON never reaches the engine."""
     try:
-        body = json.loads(raw, parse_constant=_no_constant)
+        body = json.loads(raw.decode(), parse_constant=_no_constant)  # decoded here: json would take UTF-16 too
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ApiError(400, f"The request body is not valid JSON: {reason}.", "invalid_json") from None

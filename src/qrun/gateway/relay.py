@@ -20,7 +20,7 @@ from qrun.gateway.assemble import ASSEMBLERS, EngineRefusal, Event, Incomplete, 
 from qrun.gateway.client_stream import ClientStream
 from qrun.gateway.envelope import ApiError, refused_by_engine
 from qrun.gateway.metrics import Metrics
-from qrun.gateway.params import PROMPT_PARAM, Body, Kind
+from qrun.gateway.params import Body, Kind
 from qrun.gateway.upstream import Call, Upstream, engine_lost
 
 __all__ = ["Relay"]
@@ -49,34 +49,34 @@ class Relay:
         self._metrics = metrics
         self._heartbeat_s = heartbeat_s
 
-    async def whole(self, call: Call, kind: Kind = "other") -> web.Response:
+    async def whole(self, call: Call) -> web.Response:
         """The engine's answer as it is."""
-        body, content_type = await self.fetched(call, kind)
+        body, content_type = await self.fetched(call)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    async def fetched(self, call: Call, kind: Kind = "other") -> tuple[bytes, str]:
+    async def fetched(self, call: Call) -> tuple[bytes, str]:
         """The engine's answer and its content type. Raises ApiError for any status but 200."""
 
         async def fetch(session: aiohttp.ClientSession) -> tuple[bytes, str]:
             async with self._upstream.send(session, call) as answer:
                 body = await answer.read()
             if answer.status != HTTPStatus.OK:
-                raise refused_by_engine(answer.status, body, prompt_param=PROMPT_PARAM.get(kind))
+                raise refused_by_engine(answer.status, body, prompt_param=call.prompt_param)
             return body, answer.headers.get("Content-Type", "application/json")
 
         return await self._upstream.twice(fetch)
 
-    async def assembled(self, call: Call, kind: Kind, asked: Body) -> web.Response:
+    async def assembled(self, call: Call, asked: Body) -> web.Response:
         """The engine's stream put together: until it is whole, a lost engine costs the client only time."""
-        return web.Response(body=_encoded(await self.answer(call, kind, asked)), content_type="application/json")
+        return web.Response(body=_encoded(await self.answer(call, asked)), content_type="application/json")
 
-    async def answer(self, call: Call, kind: Kind, asked: Body) -> Event:
+    async def answer(self, call: Call, asked: Body) -> Event:
         """The engine's answer to a call that streams, whole."""
         asked_at = time.monotonic()
 
         async def fetch(session: aiohttp.ClientSession) -> Event:
-            assembler, reader = ASSEMBLERS[kind](asked), SseReader()
-            opened = await self._open(session, call, kind, asked_at)
+            assembler, reader = ASSEMBLERS[call.kind](asked), SseReader()
+            opened = await self._open(session, call, asked_at)
             async with opened.answer as answer:
                 chunk = opened.first
                 while chunk:
@@ -88,19 +88,17 @@ class Relay:
         try:
             return await self._upstream.twice(fetch)
         except EngineRefusal as refusal:
-            raise refused_by_engine(500, refusal.body, prompt_param=PROMPT_PARAM.get(kind)) from refusal
+            raise refused_by_engine(500, refusal.body, prompt_param=call.prompt_param) from refusal
 
-    async def streamed(self, request: web.Request, call: Call, kind: Kind) -> web.StreamResponse:
+    async def streamed(self, request: web.Request, call: Call) -> web.StreamResponse:
         """The engine's stream, byte for byte, after heartbeats where it has to be waited for."""
         asked_at = time.monotonic()
 
         async def pass_on(client: ClientStream) -> None:
-            opening = asyncio.create_task(
-                self._upstream.twice(lambda session: self._open(session, call, kind, asked_at))
-            )
+            opening = asyncio.create_task(self._upstream.twice(lambda session: self._open(session, call, asked_at)))
             opened = await self._with_heartbeats(opening, client, if_unused=_close)
             async with opened.answer:
-                await self._copy(opened, client, kind)
+                await self._copy(opened, client, call.kind)
 
         return await self._to_client(request, pass_on)
 
@@ -125,11 +123,11 @@ class Relay:
             await client.send(error.as_event())
         return await client.end()
 
-    async def _open(self, session: aiohttp.ClientSession, call: Call, kind: Kind, asked_at: float) -> _Opened:
+    async def _open(self, session: aiohttp.ClientSession, call: Call, asked_at: float) -> _Opened:
         """Wait for the first bytes of a stream."""
         answer = await self._upstream.send(session, call)
         try:
-            first = await _first_bytes(answer, kind)
+            first = await _first_bytes(answer, call)
         except BaseException:
             answer.close()
             raise
@@ -164,13 +162,27 @@ class Relay:
             raise engine_lost("its stream ended early")
 
 
-async def _first_bytes(answer: aiohttp.ClientResponse, kind: Kind) -> bytes:
+async def _first_bytes(answer: aiohttp.ClientResponse, call: Call) -> bytes:
     if answer.status != HTTPStatus.OK:
-        raise refused_by_engine(answer.status, await answer.read(), prompt_param=PROMPT_PARAM.get(kind))
-    first = await answer.content.readany()
-    if not first:
-        raise Incomplete("the engine's stream ended before it began")
-    return first
+        raise refused_by_engine(answer.status, await answer.read(), prompt_param=call.prompt_param)
+    first = b""
+    while True:
+        chunk = await answer.content.readany()
+        if not chunk:
+            raise Incomplete("the engine's stream ended before it began")
+        first = _without_progress(first + chunk) if call.has_progress else first + chunk
+        if first and (not call.has_progress or _FRAME_END in first):
+            return first
+
+
+def _without_progress(data: bytes) -> bytes:
+    """What is left when the frames before the first token are taken off: progress of the prompt, and comments."""
+    while _FRAME_END in data:
+        frame, _, rest = data.partition(_FRAME_END)
+        if b'"prompt_progress"' not in frame and not frame.startswith(b":"):
+            return data
+        data = rest
+    return data
 
 
 def _drop(done: "asyncio.Future[_T]", if_unused: Callable[[_T], None] | None) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 
 from qrun.errors import EngineFailed, QrunError
 from qrun.gateway.envelope import ApiError
+from qrun.gateway.params import PROMPT_PARAM, Kind
 from qrun.runner import Launch, UnixAddress
 
 __all__ = ["Call", "EngineFacts", "EngineOwner", "Upstream", "engine_lost"]
@@ -47,12 +48,18 @@ class EngineOwner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to the engine."""
+    """One request to the engine; a body is JSON. `has_progress`: its stream begins with what the client did not ask."""
 
     method: str
     path: str
     body: bytes | None = None
-    content_type: str = "application/json"
+    kind: Kind = "other"
+    has_progress: bool = False
+
+    @property
+    def prompt_param(self) -> str | None:
+        """What the prompt is called there."""
+        return PROMPT_PARAM.get(self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class Upstream:
     def send(self, session: aiohttp.ClientSession, call: Call) -> "aiohttp.client._RequestContextManager":
         """The engine's answer, as an asynchronous context: leaving it ends the generation."""
         # Nothing of the client's headers goes on: some of them (X-Conversation-Id) change what the engine does.
-        headers = {"Content-Type": call.content_type} if call.body is not None else {}
+        headers = {"Content-Type": "application/json"} if call.body is not None else {}
         return session.request(call.method, call.path, data=call.body, headers=headers)
 
     async def twice(self, attempt: Callable[[aiohttp.ClientSession], Awaitable[_T]]) -> _T:
