@@ -133,6 +133,28 @@ def test_ctrl_c_ends_the_command_and_its_engine(qrun_exe, environ):
     assert engines_of(environ) == []
 
 
+def test_an_engine_that_dies_under_the_answer_is_exit_7(qrun_exe, environ):
+    """SIGKILL to the engine after the first words: one line of error, the engine's exit code, nothing said twice."""
+    child = subprocess.Popen(
+        [qrun_exe, "run", "--ctx", "8192", MODEL, "Tell me a very long story, and then another."],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.read(1)
+    keeper = next(one for one in engines_of(environ) if "keeper.py" in " ".join(one.cmdline()))
+    keeper.children()[0].kill()
+    _, complaint = child.communicate(timeout=60)
+
+    assert child.returncode == 7
+    assert complaint.splitlines()[-1].startswith("qrun: error: the engine failed: ")
+    assert len(complaint.splitlines()) <= 2  # that it was lost and is started again, and the error
+    assert engines_of(environ) == []
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is POSIX's")
 def test_a_chat_on_a_terminal_answers_and_ends_with_bye(qrun_exe, environ):
     """On a real terminal without a prompt: two questions, two answers, /bye, exit 0."""

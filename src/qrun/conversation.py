@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import aiohttp
 
-from qrun.errors import Failure
+from qrun.errors import EngineFailed, Failure, QrunError
 from qrun.gateway.assemble import EngineRefusal, SseReader
 from qrun.gateway.envelope import ApiError, refused_by_engine
 from qrun.gateway.upstream import Call, Upstream, engine_lost
@@ -68,8 +68,8 @@ class Conversation:
     def ask(self, prompt: str) -> None:
         """Send `prompt` with all that was said before, and wait for the whole answer.
 
-        Raises Failure for a prompt that is too long and for an engine that died under it; KeyboardInterrupt ends the
-        answer alone: what came of it stays part of the conversation.
+        Raises Failure for a prompt that is too long, EngineFailed for an engine that died under it; KeyboardInterrupt
+        ends the answer alone: what came of it stays part of the conversation.
         """
         self._messages.append({"role": "user", "content": prompt})
         told: list[str] = []
@@ -77,7 +77,7 @@ class Conversation:
             self._run(self._answer(told))
         except ApiError as error:
             self._messages.pop()
-            raise Failure(error.message) from error
+            raise _as_refusal(error) from error
         except _Unheard as unheard:
             raise unheard.reason from unheard
         except KeyboardInterrupt:
@@ -135,3 +135,10 @@ class Conversation:
                     self._say("text", text)
             except OSError as error:
                 raise _Unheard(error) from error
+
+
+def _as_refusal(error: ApiError) -> QrunError:
+    """What the front would answer, as what a command ends with: 5xx is the engine's fault, all else the request's."""
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return EngineFailed("the engine", error.message.rstrip("."))
+    return Failure(error.message)

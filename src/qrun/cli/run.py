@@ -39,8 +39,8 @@ def run(
     ensure_engine(here, config=config, assume_yes=assume_yes, allow_cpu_engine=request.allow_cpu_engine)
     alias = here.resolution.require().candidate.base_model.rpartition("/")[2]
     start = engine_start(here, config=config, alias=alias, extra_args=engine_args)
-    for warning in here.resolution.warnings:
-        click.echo(f"qrun: {warning}", err=True)
+    if warnings := here.resolution.warnings:
+        click.echo(f"qrun: {' '.join(warnings)}", err=True)  # one line: scripts count on at most one beside an error
     from qrun.conversation import Conversation  # imports aiohttp: only when all else is well
 
     with Conversation(lambda: start.supervisor(config, log_name="run"), _say) as conversation:
