@@ -149,7 +149,7 @@ class Supervisor:
         """The owner: keeps an engine alive until it cannot be, or until `stop` cancels it."""
         try:
             await self._keep_alive()
-        except Exception as error:
+        except Exception as error:  # whatever it is, those who wait are told it: nobody awaits this task but `stop`
             if self._stopped:
                 raise  # to `stop`
             self._state, self._failed_at = "failed", time.monotonic()
