@@ -43,6 +43,9 @@ class LlamaCppRunner:
         address, key = _address(plan)
         # Set, if only to nothing: a LLAMA_API_KEY of the user's own would lock qrun out.
         env = {"LLAMA_API_KEY": key or ""}
+        if plan.placement.on_gpu and plan.cuda_uuids:
+            # By UUID: CUDA counts the fastest card first, the driver by PCI slot, and tensor_split as the driver.
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(plan.cuda_uuids)
         # On a port somebody else may answer before ours has failed to bind: a path that asks for the key tells.
         health_path = "/health" if key is None else "/props"
         if engine.flavour == "ready":

@@ -11,7 +11,7 @@ from pathlib import Path
 from qrun.config import Config
 from qrun.engines import find_engine, install_command
 from qrun.errors import EngineCannot
-from qrun.hardware import engine_threads
+from qrun.hardware import Hardware, engine_threads
 from qrun.here import Here
 from qrun.registry import runner_named
 from qrun.runner import Engine, Launch, Runner, ServePlan
@@ -57,8 +57,18 @@ def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence
         cache_ram_bytes=choice.cache_ram_bytes,
         private_dir=Path(),
         extra_args=tuple(extra_args),
+        cuda_uuids=_cuda_uuids(here.hardware),
     )
     if lacks := runner.cannot(engine, plan):
         remedy = f"Build the one that can: {install_command(runner.name)} --build"
         raise EngineCannot(runner.name, engine.flavour, lacks, remedy)
     return EngineStart(runner, engine, plan)
+
+
+def _cuda_uuids(hardware: Hardware) -> tuple[str, ...]:
+    """The cards that are left by `--gpus` and the user's own variables, for an engine to see just these in this order.
+
+    Nothing where some GPU is of another kind or nameless: then a list would hide it, or shift the order.
+    """
+    uuids = tuple(gpu.uuid for gpu in hardware.gpus if gpu.kind == "cuda" and gpu.uuid)
+    return uuids if len(uuids) == len(hardware.gpus) else ()

@@ -75,6 +75,7 @@ class ServePlan:
     private_dir: Path  # mode 0700: for sockets, gone when the engine stops
     mmproj_path: Path | None = None
     extra_args: tuple[str, ...] = ()
+    cuda_uuids: tuple[str, ...] = ()  # the CUDA devices to see, in the order of `placement.tensor_split`; (): all
 
 
 @dataclass(frozen=True, slots=True)
