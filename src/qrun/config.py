@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from qrun.errors import UsageError
+from qrun.hub_settings import DEFAULT_ENDPOINT, DEFAULT_RETRY_S, HubSettings
+
 __all__ = ["Config", "read_config"]
 
 
@@ -19,6 +22,7 @@ class Config:
     llama_server: str | None
     path: str
     environ: Mapping[str, str]  # handed to children: without our API key
+    hub: HubSettings
     api_key: str | None = None
 
     def engine_dir(self, runner: str) -> Path:
@@ -30,16 +34,51 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
     """The settings of this process, or of a given environment."""
     env = dict(os.environ if environ is None else environ)
     models_dir = env.get("QRUN_MODELS_DIR")
+    cache_dir = _folder(env, "QRUN_CACHE_DIR", "user_cache_path")
     return Config(
         data_dir=_folder(env, "QRUN_DATA_DIR", "user_data_path"),
-        cache_dir=_folder(env, "QRUN_CACHE_DIR", "user_cache_path"),
+        cache_dir=cache_dir,
         state_dir=_folder(env, "QRUN_STATE_DIR", "user_state_path"),
         models_dir=Path(models_dir).expanduser() if models_dir else None,
         llama_server=env.get("QRUN_LLAMA_SERVER") or None,
         path=env.get("PATH", ""),
         environ={name: value for name, value in env.items() if name != "QRUN_API_KEY"},
+        hub=_hub(env, cache_dir),
         api_key=env.get("QRUN_API_KEY") or None,
     )
+
+
+def _hub(env: Mapping[str, str], cache_dir: Path) -> HubSettings:
+    """The Hub's variables with the meaning that huggingface_hub gives them (its constants.py and utils/_auth.py)."""
+    base = Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    home = Path(env.get("HF_HOME") or base)
+    token = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN") or ""
+    return HubSettings(
+        cache_dir=Path(env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE") or home / "hub").expanduser(),
+        listings_dir=cache_dir / "hub",
+        token_path=Path(env.get("HF_TOKEN_PATH") or home / "token").expanduser(),
+        endpoint=(env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
+        token="".join(token.split()) or None,
+        implicit_token=not _is_on(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN"),
+        offline=_is_on(env, "HF_HUB_OFFLINE") or _is_on(env, "TRANSFORMERS_OFFLINE"),
+        retry_s=_seconds(env, "QRUN_HUB_RETRY_S", DEFAULT_RETRY_S),
+        xet=_is_on(env, "QRUN_XET"),
+    )
+
+
+def _is_on(env: Mapping[str, str], variable: str) -> bool:
+    return env.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _seconds(env: Mapping[str, str], variable: str, default: float) -> float:
+    text = env.get(variable, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{variable} must be a number of seconds, 0 or more, not {text!r}.")
+    return value
 
 
 def _folder(env: Mapping[str, str], variable: str, convention: str) -> Path:

@@ -10,11 +10,15 @@ QrunError
 ├── NotAModel             3  a folder or file that holds no model
 ├── NothingFits           4  no candidate fits this machine
 │   └── FloorMissed       4  what fits is slower or worse than --min-tps or --max-kld allows
+├── HubUnreachable        5  the Hub does not answer, or may not be asked
+├── AccessDenied          6  a gated or private repo, and no token that opens it
 ├── EngineMissing         7  no engine that can run the choice
 ├── EngineFailed          7  the engine would not start, or died
 ├── EngineCannot          7  the engine in place lacks what was asked for
 ├── FileDamaged           8  a file that is truncated or no GGUF
+│   ├── ChecksumWrong     8  bytes that are not those the Hub named
 │   └── UnsafeFile        8  weights that can run code when they are loaded
+├── DiskFull              9  not enough room for a download
 ├── PortInUse             1  somebody listens there already
 └── Failure               1  any other failure that has a sentence
 
@@ -29,8 +33,11 @@ from typing import ClassVar
 from qrun.units import gib
 
 __all__ = [
+    "AccessDenied",
     "AmbiguousModel",
+    "ChecksumWrong",
     "ContextTooLong",
+    "DiskFull",
     "EngineCannot",
     "EngineFailed",
     "EngineMissing",
@@ -38,6 +45,7 @@ __all__ = [
     "FileDamaged",
     "FloorMissed",
     "FormatNotFound",
+    "HubUnreachable",
     "ModelNotFound",
     "NotAModel",
     "NothingFits",
@@ -291,6 +299,70 @@ class UnsafeFile(FileDamaged):
     def __str__(self) -> str:
         """Why it is refused, and what is safe."""
         return f"{self.path} is refused: {self.why}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class ChecksumWrong(FileDamaged):
+    """Bytes whose sha256 (or git id) is not the one that the Hub names. They are set aside, never used."""
+
+    expected: str = ""
+    found: str = ""
+    remedy: str = "Fetch it again; where that does not help, the repo or what lies between is at fault."
+    name: ClassVar[str] = "checksum_wrong"
+
+    def __str__(self) -> str:
+        """The file, both checksums and what to do."""
+        kind = "sha256" if len(self.expected) == 64 else "git id"  # noqa: PLR2004  # hex digits of a sha256
+        return f"{self.path} is damaged: its {kind} is {self.found}, not {self.expected}{self.why}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class HubUnreachable(QrunError):
+    """The Hub did not answer, answered with errors, or may not be asked (`--offline`)."""
+
+    endpoint: str
+    why: str
+    remedy: str = "Check the connection, or name a mirror with HF_ENDPOINT; --offline uses what is stored."
+    exit_code: ClassVar[int] = 5
+    name: ClassVar[str] = "hub_unreachable"
+
+    def __str__(self) -> str:
+        """Which Hub, why, and what to do."""
+        return f"the Hub at {self.endpoint} cannot be reached: {self.why}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class AccessDenied(QrunError):
+    """A gated or private repo. `page` is where its terms are accepted; `logged_in` whether a token was sent."""
+
+    repo_id: str
+    page: str
+    logged_in: bool
+    exit_code: ClassVar[int] = 6
+    name: ClassVar[str] = "access_denied"
+
+    def __str__(self) -> str:
+        """Where to accept, and how to log in."""
+        login = "your token has no access yet" if self.logged_in else "then log in: hf auth login, or set HF_TOKEN"
+        return f"{self.repo_id} is gated: accept its terms at {self.page}; {login}."
+
+
+@dataclass(eq=False)
+class DiskFull(QrunError):
+    """Not enough room in `path` for what is to be fetched."""
+
+    path: str
+    needed_bytes: int | None = None
+    free_bytes: int | None = None
+    remedy: str = "Free some (qrun prune, qrun rm), or move the cache with HF_HUB_CACHE."
+    exit_code: ClassVar[int] = 9
+    name: ClassVar[str] = "disk_full"
+
+    def __str__(self) -> str:
+        """The need, what is free, and what to do."""
+        if self.needed_bytes is None or self.free_bytes is None:
+            return f"the disk of {self.path} is full. {self.remedy}"
+        return f"{self.path} has {gib(self.free_bytes)} free and needs {gib(self.needed_bytes)}. {self.remedy}"
 
 
 @dataclass(eq=False)

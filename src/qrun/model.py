@@ -104,6 +104,10 @@ class Candidate:
     has_imatrix: bool | None = None
     has_chat_template: bool | None = None
     defect: Defect | None = None
+    ref: str | None = None  # the branch or tag that `revision` was read from; None: no Hub repo
+    downloads: int | None = None  # of its repo in the last 30 days, as the Hub counts them
+    last_modified: str | None = None  # of its repo, ISO 8601
+    stored: bool = False  # whole on this disk already
 
     @property
     def size_bytes(self) -> int:

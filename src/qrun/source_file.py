@@ -13,7 +13,7 @@ from qrun.name_match import base_names, is_same_model, likeliest_id, name_key
 from qrun.names import ModelRef, nearest
 from qrun.quant import kind_of_file, quant_of_file, shard_of_file
 from qrun.safetensors_candidate import is_pickle
-from qrun.source import FoundModel
+from qrun.source import FoundModel, Report, quiet
 from qrun.source_folder import base_of_repo
 
 __all__ = ["FileSource", "expanded", "holds_model"]
@@ -56,7 +56,11 @@ class FileSource:
             what = f"{error.filename or model.name} cannot be read: {error.strerror or error}."
             raise Failure(what, "Check the path and its permissions.") from error
 
-    def local_path(self, candidate: Candidate) -> Path:
+    def sharpened(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """The same: the headers of files on this disk are read when they are found."""
+        return tuple(candidates)
+
+    def local_path(self, candidate: Candidate, report: Report = quiet) -> Path:  # noqa: ARG002  # nothing to fetch
         """The candidate's first file, all its files being there. Raises FileDamaged where they changed."""
         return whole_file(Path(), candidate)
 

@@ -14,7 +14,7 @@ from qrun.model_card import MAX_HEAD_BYTES, ModelCard, parse_card
 from qrun.model_folder import candidates_of, refuse_if_all_damaged, whole_file
 from qrun.name_match import base_names, is_same_model, likeliest_id, match_name, name_key
 from qrun.names import ModelRef, nearest
-from qrun.source import FoundModel
+from qrun.source import FoundModel, Report, quiet
 
 __all__ = ["FolderSource", "base_of_repo"]
 
@@ -54,7 +54,11 @@ class FolderSource:
             what = f"{error.filename or self._root} cannot be read: {error.strerror or error}."
             raise Failure(what, "Check the folder and its permissions.") from error
 
-    def local_path(self, candidate: Candidate) -> Path:
+    def sharpened(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """The same: the headers of files on this disk are read when they are found."""
+        return tuple(candidates)
+
+    def local_path(self, candidate: Candidate, report: Report = quiet) -> Path:  # noqa: ARG002  # nothing to fetch
         """The candidate's first file, all its files being there. Raises FileDamaged where they changed."""
         return whole_file(self._root / (candidate.repo_id or ""), candidate)
 
