@@ -22,6 +22,7 @@ from qrun.errors import EngineMissing
 
 ROOT = Path(__file__).resolve().parent.parent
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+_NO_HUB = "http://127.0.0.1:9"  # nobody listens at the discard port
 TEST_HOME = Path(os.environ.get("QRUN_TEST_HOME") or _CACHE / "qrun-test")
 
 
@@ -38,10 +39,14 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _folders_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the folders, models or engines of the user who runs it."""
+    """No test reads or writes the folders, models or engines of the user who runs it, and none asks the real Hub."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("QRUN_") and not name.startswith("QRUN_TEST_")]:
+        ours = [name for name in os.environ if name.startswith("QRUN_") and not name.startswith("QRUN_TEST_")]
+        for name in (*ours, *(name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_", "HUGGING_FACE_")))):
             patch.delenv(name)
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
+        patch.setenv("HF_ENDPOINT", _NO_HUB)
+        patch.setenv("QRUN_HUB_RETRY_S", "0.2")
         for name in ("QRUN_DATA_DIR", "QRUN_CACHE_DIR", "QRUN_STATE_DIR"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
         yield

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from qrun.config import read_config
+from qrun.errors import UsageError
 
 
 def test_folders_can_be_moved_by_the_environment():
@@ -29,3 +32,38 @@ def test_an_empty_variable_counts_as_unset():
     assert config.models_dir is None
     assert config.llama_server is None
     assert config.data_dir.name == "qrun"
+
+
+@pytest.mark.parametrize(
+    ("environ", "cache_dir"),
+    [
+        ({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}, "/a"),
+        ({"HF_HOME": "/b", "XDG_CACHE_HOME": "/c"}, "/b/hub"),
+        ({"XDG_CACHE_HOME": "/c"}, "/c/huggingface/hub"),
+    ],
+)
+def test_the_hub_s_cache_is_where_huggingface_hub_has_it(environ, cache_dir):
+    """HF_HUB_CACHE comes before HF_HOME, and that before the cache folder of the platform."""
+    assert read_config(environ).hub.cache_dir == Path(cache_dir)
+
+
+def test_the_hub_s_token_is_read_and_never_printed():
+    """HF_TOKEN is taken without its line's end, and no repr of the settings shows it."""
+    config = read_config({"HF_TOKEN": " hf_secret\n", "HF_ENDPOINT": "http://mirror/"})
+
+    assert config.hub.token == "hf_secret"  # made up
+    assert config.hub.endpoint == "http://mirror"
+    assert "hf_secret" not in repr(config.hub)
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_is_what_huggingface_hub_takes_for_it(variable):
+    """Both variables count, by the words that huggingface_hub takes for true."""
+    assert read_config({variable: "true"}).hub.offline
+    assert not read_config({variable: "0"}).hub.offline
+
+
+def test_a_retry_time_that_is_no_number_is_refused_by_name():
+    """A wrong setting is said in one line that names the variable."""
+    with pytest.raises(UsageError, match="QRUN_HUB_RETRY_S must be a number"):
+        read_config({"QRUN_HUB_RETRY_S": "soon"})

@@ -23,6 +23,10 @@ CONTRACT = {  # DESIGN section 2, docs/exit-codes.md
     "EngineCannot": 7,
     "FileDamaged": 8,
     "UnsafeFile": 8,
+    "ChecksumWrong": 8,
+    "HubUnreachable": 5,
+    "AccessDenied": 6,
+    "DiskFull": 9,
 }
 
 
@@ -59,3 +63,29 @@ def test_nothing_fits_says_need_budget_and_what_would():
 
     assert "8.0 GiB of 4.0 GiB" in line
     assert line.endswith("It fits at --ctx 2048.")
+
+
+def test_a_wrong_checksum_names_its_kind_and_both_sums():
+    """Exit 8 names sha256, what was promised and what came."""
+    line = str(errors.ChecksumWrong("m.gguf", "", expected="a" * 64, found="b" * 64))
+
+    assert f"its sha256 is {'b' * 64}, not {'a' * 64}" in line
+
+
+def test_access_denied_names_the_page_and_how_to_log_in():
+    """Exit 6 gives the page's full address, and the login only to whom it can help."""
+    page = "https://huggingface.co/meta-llama/Meta-Llama-3-8B"
+
+    anonymous = str(errors.AccessDenied("meta-llama/Meta-Llama-3-8B", page, logged_in=False))
+    known = str(errors.AccessDenied("meta-llama/Meta-Llama-3-8B", page, logged_in=True))
+
+    assert page in anonymous
+    assert "hf auth login" in anonymous
+    assert "your token has no access yet" in known
+
+
+def test_a_full_disk_says_need_and_room():
+    """Exit 9 names both figures where they are known."""
+    line = str(errors.DiskFull("/cache", needed_bytes=8 * 2**30, free_bytes=2**30))
+
+    assert "has 1.0 GiB free and needs 8.0 GiB" in line

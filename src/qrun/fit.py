@@ -284,6 +284,7 @@ def _need(task: Task, placement: Placement, gpus: Sequence[Device], kv_cache_typ
         kv_cache_type=kv_cache_type,
         gpus=gpus,
         ram_budget_bytes=task.hardware.ram_budget_bytes,
+        source="formula" if task.weights.estimated else "header",
     )
 
 

@@ -150,9 +150,10 @@ def _near(one: Option, other: Option) -> bool:
 
 
 def _trust_key(option: Option) -> tuple[object, ...]:
-    """The order of near-equals: publisher, importance matrix, chat template, bytes, repo_id, path."""
+    """The order of near-equals: stored ones, publisher, importance matrix, chat template, bytes, repo_id, path."""
     candidate = option.candidate
     return (
+        not candidate.stored,
         _publisher_rank(candidate),
         not candidate.has_imatrix,
         not candidate.has_chat_template,

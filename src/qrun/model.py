@@ -54,6 +54,7 @@ class Weights:
     type_bytes: tuple[tuple[str, int], ...]  # ggml type name -> bytes, largest first
     other_input_bytes: int = 0  # further tables of the input (positions, per-layer embeddings)
     largest_bytes: int = 0  # the largest single tensor of any layer
+    estimated: bool = False  # by shape and label, not from the file's own list of tensors
 
     @property
     def tied(self) -> bool:
