@@ -41,9 +41,9 @@ def pytest_configure() -> None:
 def _folders_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the folders, models or engines of the user who runs it, and none asks the real Hub."""
     with pytest.MonkeyPatch.context() as patch:
-        ours = [name for name in os.environ if name.startswith("QRUN_") and not name.startswith("QRUN_TEST_")]
-        for name in (*ours, *(name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_", "HUGGING_FACE_")))):
-            patch.delenv(name)
+        for name in [name for name in os.environ if name.startswith(("QRUN_", "HF_", "HUGGINGFACE_", "HUGGING_FACE_"))]:
+            if not name.startswith("QRUN_TEST_"):
+                patch.delenv(name)
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
         patch.setenv("HF_ENDPOINT", _NO_HUB)
         patch.setenv("QRUN_HUB_RETRY_S", "0.2")

@@ -18,6 +18,7 @@ CONTRACT = {  # DESIGN section 2, docs/exit-codes.md
     "NotAModel": 3,
     "NothingFits": 4,
     "FloorMissed": 4,
+    "PinnedTooLarge": 4,
     "EngineMissing": 7,
     "EngineFailed": 7,
     "EngineCannot": 7,

@@ -9,7 +9,8 @@ QrunError
 ├── FormatNotFound        3  the model is there, not in that format
 ├── NotAModel             3  a folder or file that holds no model
 ├── NothingFits           4  no candidate fits this machine
-│   └── FloorMissed       4  what fits is slower or worse than --min-tps or --max-kld allows
+│   ├── FloorMissed       4  what fits is slower or worse than --min-tps or --max-kld allows
+│   └── PinnedTooLarge    4  what was decided before does not fit the memory that is free now
 ├── HubUnreachable        5  the Hub does not answer, or may not be asked
 ├── AccessDenied          6  a gated or private repo, and no token that opens it
 ├── EngineMissing         7  no engine that can run the choice
@@ -49,6 +50,7 @@ __all__ = [
     "ModelNotFound",
     "NotAModel",
     "NothingFits",
+    "PinnedTooLarge",
     "PortInUse",
     "QrunError",
     "QuantNotFound",
@@ -225,6 +227,31 @@ class FloorMissed(NothingFits):
     def __str__(self) -> str:
         """The floor and the nearest miss."""
         return f"nothing of {self.model} that fits passes {self.floor}. {self.would}"
+
+
+@dataclass(eq=False)
+class PinnedTooLarge(NothingFits):
+    """The choice of an earlier day does not fit the memory that is free now, nor does anything else that is stored.
+
+    `holders` name what holds the memory, the largest first.
+    """
+
+    needed_bytes: int | None = None
+    budget_bytes: int | None = None
+    would: str = ""
+    quant: str = ""
+    holders: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        """Need and room today, who has the memory, and the two ways on."""
+        figures = ""
+        if self.needed_bytes is not None and self.budget_bytes is not None:
+            figures = f" (it needs {gib(self.needed_bytes)} of {gib(self.budget_bytes)} usable)"
+        held = f" Memory is held by {_listed(self.holders)}." if self.holders else ""
+        return (
+            f"{self.quant} of {self.model}, decided before, does not fit the memory that is free now{figures}, "
+            f"and nothing else of it that fits is stored.{held} Free some, or decide anew with --refresh."
+        )
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ from qrun.request import Request
 from qrun.resolution import Rejection
 from qrun.units import GIB, gib
 
-__all__ = ["floor_missed", "nothing_fits", "too_large"]
+__all__ = ["floor_missed", "nothing_fits", "too_large", "whole_need"]
 
 _CTX_STEP = 256
 _SHORTEST_CTX = 512  # a shorter context is no help to anybody
@@ -25,7 +25,7 @@ _SHORTEST_CTX = 512  # a shorter context is no help to anybody
 
 def too_large(request: Request, candidate: Candidate, task: Task, runner: str, *, fits_slower: bool) -> Rejection:
     """Why a candidate does not fit, or fits only where it would be slow while another fits the faster memory."""
-    mode, need, budget = _whole_need(request, task)
+    mode, need, budget = whole_need(request, task)
     if need.total_bytes > budget:
         where = " whole on the GPU" if fits_slower else ""
         detail = f"needs {gib(need.total_bytes)} of {gib(budget)}{where}"
@@ -39,8 +39,8 @@ def too_large(request: Request, candidate: Candidate, task: Task, runner: str, *
 
 def nothing_fits(request: Request, model: str, tasks: Sequence[tuple[Candidate, Task]]) -> NothingFits:
     """The error for a model of which nothing fits: the least need, and each single change that would help."""
-    candidate, task = min(tasks, key=lambda pair: _whole_need(request, pair[1])[1].total_bytes)
-    mode, need, budget = _whole_need(request, task)
+    candidate, task = min(tasks, key=lambda pair: whole_need(request, pair[1])[1].total_bytes)
+    mode, need, budget = whole_need(request, task)
     ways = [*_ways_out(request, candidate, task), f"on {_would_hold(task.hardware, task.gpus, mode, need)}"]
     fitting = f"It would fit {', or '.join(ways)}."
     if need.total_bytes <= budget:
@@ -62,6 +62,16 @@ def floor_missed(request: Request, model: str, options: Sequence[Option]) -> Flo
     figures = f"about {near.speed.decode_tps:.1f} tokens/s and KLD {near.quality.kld:.4f}"
     would = f"Nearest is {near.candidate.quant} with {figures}."
     return FloorMissed(model, would=would, floor=" and ".join(floors))
+
+
+def whole_need(request: Request, task: Task) -> tuple[Mode, MemoryNeed, int]:
+    """The least need of the whole model in the fastest memory there is, with that memory's budget."""
+    modes = modes_for(task.shape, task.hardware, task.gpus, request.placement)
+    mode: Mode = modes[0] if modes else "gpu"
+    need = smallest_need(task, mode, kv_types_for(task.shape, request.kv_type))
+    if mode == "cpu":
+        return mode, need, task.hardware.ram_budget_bytes
+    return mode, need, sum(task.hardware.gpus[index].budget_bytes for index in task.gpus)
 
 
 def _ways_out(request: Request, candidate: Candidate, task: Task) -> Iterator[str]:
@@ -91,16 +101,6 @@ def _longest_context(task: Task, fits: Callable[[Task], bool]) -> int | None:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(replace(task, n_ctx=middle * _CTX_STEP)) else (low, middle - 1)
     return low * _CTX_STEP
-
-
-def _whole_need(request: Request, task: Task) -> tuple[Mode, MemoryNeed, int]:
-    """The least need of the whole model in the fastest memory there is, with that memory's budget."""
-    modes = modes_for(task.shape, task.hardware, task.gpus, request.placement)
-    mode: Mode = modes[0] if modes else "gpu"
-    need = smallest_need(task, mode, kv_types_for(task.shape, request.kv_type))
-    if mode == "cpu":
-        return mode, need, task.hardware.ram_budget_bytes
-    return mode, need, sum(task.hardware.gpus[index].budget_bytes for index in task.gpus)
 
 
 def _would_hold(hardware: Hardware, gpus: Sequence[int], mode: Mode, need: MemoryNeed) -> str:
