@@ -16,6 +16,7 @@ from qrun.model import ModelFile
 __all__ = ["LocalFile", "files_under", "read_text_head", "subfolders"]
 
 _BLOB = re.compile(r"[0-9a-f]{64}")
+_MOST_HOPS = 40  # of links; Linux follows no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,7 @@ class LocalFile:
 
     def as_model_file(self) -> ModelFile:
         """The file as a candidate lists it; its sha256 where it is a link to a Hub cache's blob, which bears it."""
-        blob = Path(os.path.realpath(self.disk)) if self.disk.is_symlink() else None
-        sha256 = blob.name if blob and blob.parent.name == "blobs" and _BLOB.fullmatch(blob.name) else None
-        return ModelFile(self.path, self.size_bytes or 0, sha256)
+        return ModelFile(self.path, self.size_bytes or 0, _blob_name(self.disk))
 
 
 def files_under(root: Path, *, most_depth: int = 8) -> tuple[LocalFile, ...]:
@@ -54,6 +53,17 @@ def read_text_head(path: Path, most_bytes: int) -> str:
             return opened.read(most_bytes).decode("utf-8", errors="replace")
     except (FileNotFoundError, IsADirectoryError):
         return ""
+
+
+def _blob_name(link: Path) -> str | None:
+    """The sha256 that a link's way leads over: `blobs/<sha256>` may itself be a link, into a store for all repos."""
+    for _ in range(_MOST_HOPS):
+        if not link.is_symlink():
+            return None
+        link = Path(os.path.normpath(link.parent.resolve() / link.readlink()))
+        if link.parent.name == "blobs" and _BLOB.fullmatch(link.name):
+            return link.name
+    return None
 
 
 def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]], depth: int) -> Iterator[LocalFile]:

@@ -1,6 +1,6 @@
 """One folder's files as candidates, of whatever formats they are; what both local sources share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qrun.errors import Failure, FileDamaged, UnsafeFile
@@ -24,7 +24,7 @@ def candidates_of(
     return (*gguf, *(other for other in others if other))
 
 
-def refuse_if_all_damaged(candidates: Sequence[Candidate], root: Path) -> None:
+def refuse_if_all_damaged(candidates: Sequence[Candidate], folder_of: Callable[[Candidate], Path]) -> None:
     """Raises FileDamaged, UnsafeFile or Failure where not one candidate's files could be taken; names the first.
 
     A file that is whole but unfit (an unknown architecture, a false label) is the resolver's to reject.
@@ -34,7 +34,7 @@ def refuse_if_all_damaged(candidates: Sequence[Candidate], root: Path) -> None:
     if len(damaged) < len(candidates) or "architecture_unsupported" in reasons or not damaged:
         return
     first = next((one for one in damaged if one.defect and one.defect.reason != "unsafe"), damaged[0])
-    path = str(root / (first.repo_id or "") / first.files[0].path)
+    path = str(folder_of(first) / first.files[0].path)
     detail = first.defect.detail if first.defect else ""
     if first.defect and first.defect.reason == "access_denied":
         raise Failure(f"{path} cannot be read: {detail}.", "Change its permissions, or run qrun as its owner.")

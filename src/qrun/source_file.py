@@ -6,6 +6,7 @@ from pathlib import Path
 from qrun.errors import AmbiguousModel, Failure, ModelNotFound, NotAModel, UnsafeFile
 from qrun.gguf_candidate import ShardSet, gguf_candidates, name_of_file, shard_sets
 from qrun.local_files import LocalFile, files_under, read_text_head, subfolders
+from qrun.local_repos import base_of_repo
 from qrun.model import Candidate
 from qrun.model_card import MAX_HEAD_BYTES, parse_card
 from qrun.model_folder import candidates_of, refuse_if_all_damaged, whole_file
@@ -14,7 +15,6 @@ from qrun.names import ModelRef, nearest
 from qrun.quant import kind_of_file, quant_of_file, shard_of_file
 from qrun.safetensors_candidate import is_pickle
 from qrun.source import FoundModel, Report, quiet
-from qrun.source_folder import base_of_repo
 
 __all__ = ["FileSource", "expanded", "holds_model"]
 
@@ -88,7 +88,7 @@ def _in_file(path: Path) -> FoundModel:
     candidates = gguf_candidates(_with_shards(path), repo_id=None, publisher=None, base_model=_told_beside(path))
     if not candidates:
         raise NotAModel(str(path), "its header says that it is a projector, an adapter or an importance matrix.")
-    refuse_if_all_damaged(candidates, Path())
+    refuse_if_all_damaged(candidates, lambda _: Path())
     return FoundModel(candidates[0].base_model, candidates)
 
 
@@ -140,7 +140,7 @@ def _in_folder(model: ModelRef, folder: Path) -> FoundModel:
     names = {name_key(candidate.base_model) for candidate in candidates}
     if len(names) > 1:
         raise AmbiguousModel(model.text, sorted(candidate.files[0].path for candidate in candidates))
-    refuse_if_all_damaged(candidates, Path())
+    refuse_if_all_damaged(candidates, lambda _: Path())
     return FoundModel(likeliest_id([candidate.base_model for candidate in candidates]), candidates)
 
 
