@@ -1,0 +1,146 @@
+"""The tensor types that a label stands for: embeddings, output head, and the mix of the layers.
+
+Pure data. Source for GGUF: llama.cpp's llama-quant.cpp (llama_tensor_get_type_impl and tensor_type_fallback); for the
+others their quantizers' defaults: EXL2 and EXL3 keep embeddings in 16 bits and the head in 6, AWQ, GPTQ, FP8 and
+bitsandbytes keep both in 16, MLX quantizes both like the layers.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qrun.ggml_types import GGML_TYPES
+from qrun.model import Format
+
+__all__ = ["BPW", "LabelTypes", "bracket", "fitting_row", "label_types"]
+
+_EXL_HEAD = "6bpw"
+# Bits per weight by type.
+BPW: Mapping[str, float] = {one.name: one.bpw for one in GGML_TYPES.values() if one.bpw} | {_EXL_HEAD: 6.0}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTypes:
+    """Types by part; None: not told by the label, so as wide as the file is on the average.
+
+    `layers` is the main one; `wider`, what the more sensitive tensors get. `experts`: where routed experts differ.
+    """
+
+    layers: str
+    wider: str | None = None
+    embeddings: str | None = None
+    output: str | None = None
+    experts: str | None = None
+    in_gguf: bool = False
+
+
+def label_types(format: Format, quant: str) -> LabelTypes:  # noqa: A002  # the contract's word (DESIGN section 2)
+    """The types that `quant` means in `format`. A label that is not known is its own type."""
+    if format == "gguf":
+        return _gguf_types(quant)
+    name = _FLOATS.get(quant.casefold(), quant)
+    if format in ("exl2", "exl3"):
+        return LabelTypes(name, embeddings="F16", output=_EXL_HEAD)
+    if format in ("awq", "gptq", "fp8", "bnb"):
+        return LabelTypes(name, embeddings="BF16", output="BF16")
+    return LabelTypes(name)
+
+
+def fitting_row(type_: str | None, row: int) -> str | None:
+    """The type that a row of that length gets in a GGUF: one in smaller blocks where its own do not divide it."""
+    if type_ is None or type_ not in _BLOCK or row % _BLOCK[type_] == 0:
+        return type_
+    fallback = _FALLBACK.get(type_, "IQ4_NL")
+    return fallback if row % _SMALL_BLOCK == 0 else "F16"
+
+
+def bracket(main: str, wider: str | None, bpw: float) -> tuple[str, str | None]:
+    """The two types that layers of `bpw` bits are mixed of: those of the label, or their neighbours where need be.
+
+    The second is None where one type alone comes next.
+    """
+    if main not in BPW:
+        return main, None
+    if bpw < _BELOW * BPW[main]:
+        lower = [one for one in _LADDER if BPW[one] <= bpw]
+        return (lower[-1], main) if lower else (_LADDER[0], None)
+    if wider is None or bpw <= BPW[main]:
+        return main, None
+    if bpw > BPW[wider]:
+        wider = next((one for one in _LADDER if BPW[one] >= bpw), _LADDER[-1])
+    return main, wider
+
+
+# Label -> main type, wider type of the layers; type of embeddings with an output head beside them; of the head.
+_MIXES: Mapping[str, tuple[str, str, str, str]] = {
+    "Q2_K": ("Q2_K", "Q3_K", "Q2_K", "Q6_K"),
+    "Q2_K_S": ("Q2_K", "Q4_K", "Q2_K", "Q6_K"),
+    "Q3_K_S": ("Q3_K", "Q4_K", "Q3_K", "Q6_K"),
+    "Q3_K_M": ("Q3_K", "Q4_K", "Q3_K", "Q6_K"),
+    "Q3_K_L": ("Q3_K", "Q5_K", "Q3_K", "Q6_K"),
+    "Q4_K_S": ("Q4_K", "Q5_K", "Q4_K", "Q6_K"),
+    "Q4_K_M": ("Q4_K", "Q6_K", "Q4_K", "Q6_K"),
+    "Q5_K_S": ("Q5_K", "Q6_K", "Q5_K", "Q6_K"),
+    "Q5_K_M": ("Q5_K", "Q6_K", "Q5_K", "Q6_K"),
+    "Q6_K": ("Q6_K", "Q8_0", "Q6_K", "Q6_K"),
+    "Q8_0": ("Q8_0", "F16", "Q8_0", "Q8_0"),
+    "Q4_0": ("Q4_0", "Q4_1", "Q4_0", "Q6_K"),
+    "Q4_1": ("Q4_1", "Q5_1", "Q4_1", "Q6_K"),
+    "Q5_0": ("Q5_0", "Q5_1", "Q5_0", "Q6_K"),
+    "Q5_1": ("Q5_1", "Q6_K", "Q5_1", "Q6_K"),
+    "IQ1_S": ("IQ1_S", "IQ2_XXS", "Q2_K", "Q5_K"),
+    "IQ1_M": ("IQ1_M", "IQ2_XXS", "Q2_K", "Q5_K"),
+    "IQ2_XXS": ("IQ2_XXS", "Q2_K", "Q2_K", "Q5_K"),
+    "IQ2_XS": ("IQ2_XS", "Q2_K", "Q2_K", "Q5_K"),
+    "IQ2_S": ("IQ2_XS", "IQ3_S", "IQ3_S", "Q5_K"),
+    "IQ2_M": ("IQ2_S", "IQ3_S", "IQ3_S", "Q5_K"),
+    "IQ3_XXS": ("IQ3_XXS", "IQ3_S", "IQ3_S", "Q5_K"),
+    "IQ3_XS": ("IQ3_XXS", "IQ3_S", "IQ3_S", "Q6_K"),
+    "IQ3_S": ("IQ3_S", "Q4_K", "IQ3_S", "Q6_K"),
+    "IQ3_M": ("IQ3_S", "Q4_K", "IQ3_S", "Q6_K"),
+    "IQ4_XS": ("IQ4_XS", "Q5_K", "IQ4_XS", "Q6_K"),
+    "IQ4_NL": ("IQ4_NL", "Q5_K", "IQ4_NL", "Q6_K"),
+    "TQ1_0": ("TQ1_0", "TQ2_0", "Q4_K", "Q6_K"),
+    "TQ2_0": ("TQ2_0", "Q2_K", "Q4_K", "Q6_K"),
+    "MXFP4": ("Q8_0", "F16", "Q8_0", "Q8_0"),
+    "MXFP4_MOE": ("Q8_0", "F16", "Q8_0", "Q8_0"),
+    "F16": ("F16", "F32", "F16", "F16"),
+    "BF16": ("BF16", "F32", "BF16", "BF16"),
+    "F32": ("F32", "F32", "F32", "F32"),
+}
+_LADDER = (
+    *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K", "IQ3_XXS", "Q3_K"),
+    *("IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "F16", "F32"),
+)
+_BELOW = 0.98  # how much fewer bits than its main type a label's layers may have before another type is thought of
+_BLOCK: Mapping[str, int] = {one.name: one.block_size for one in GGML_TYPES.values() if one.block_size}
+_SMALL_BLOCK = 32
+_FALLBACK: Mapping[str, str] = {
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+    "TQ1_0": "Q4_0",
+    "TQ2_0": "Q4_0",
+}
+_FLOATS: Mapping[str, str] = {"bf16": "BF16", "f16": "F16", "f32": "F32"}
+# bartowski's `_L` and `_XL` are the plain mix with embeddings and output in Q8_0; Unsloth's `UD-..._XL` are mixes of
+# their own.
+_LARGE = re.compile(r"(Q[2-8]_K|IQ[1-4])(?:_X{0,2}L)")
+_PLAIN: Mapping[str, str] = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_L", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K"}
+
+
+def _gguf_types(quant: str) -> LabelTypes:
+    label = quant.upper().removeprefix("UD-")
+    own_mix = quant.upper().startswith("UD-")
+    large = None if label in _MIXES else _LARGE.fullmatch(label)
+    plain = _PLAIN.get(large[1], label) if large else label
+    mix = _MIXES.get(plain)
+    if mix is None:
+        return LabelTypes(label, in_gguf=True)
+    main, wider, embeddings, output = mix
+    if large and not own_mix:
+        embeddings = output = "Q8_0"
+    experts = "MXFP4" if plain.startswith("MXFP4") else None
+    return LabelTypes(main, wider, embeddings, output, experts, in_gguf=True)

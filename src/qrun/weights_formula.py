@@ -1,0 +1,230 @@
+"""The bytes of a model's parts from a file's size, its label and the model's parameters, where no header was read.
+
+Pure. What label and format say of embeddings and output head is taken off the file's bytes; the layers share the rest
+by their parameters.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from operator import add
+
+from qrun.gguf_header import TensorInfo
+from qrun.label_types import BPW, LabelTypes, bracket, fitting_row, label_types
+from qrun.model import Format, ModelShape, Weights
+from qrun.quant import label_bits
+from qrun.weights import weights_of
+
+__all__ = ["Params", "contradicts_label", "params_of", "params_of_shape", "weights_by_formula"]
+
+_ALWAYS_TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3n", "command-r", "cohere2"})
+_NATIVE_MXFP4 = frozenset({"gpt-oss"})  # its experts stay MXFP4 whatever the label says
+_F32_BYTES = 4
+# A GGUF file holds its vocabulary too: 36 to 61 bytes a token in the models looked at, of 49k to 262k tokens.
+_GGUF_BYTES_A_TOKEN = 45
+# Where the parts outside the layers would leave them less than this part of the mean bits, the label is no guide.
+_LEAST_BODY_PART = 0.5
+_WIDER_MATTERS = 0.02  # a part of the layers' weights, from which the largest tensor is one of the wider ones
+# A file that holds less than this part of the bits its label promises is not what it says. Honest files stay above:
+# a Q8_0 with a few Q6_K tensors, or llama.cpp's fallbacks, which only ever take more.
+_LEAST_PART = 0.75
+_MOST_QUANTIZED_BPW = 12.0  # a label of 8 bits or fewer over weights that are in truth 16 or 32 bits wide
+_LABEL_BITS_OF_QUANTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How many weights each part of a model has. `experts` are the routed experts' part of `layers`."""
+
+    token_embd: int
+    output: int  # 0 where the embeddings serve
+    layers: tuple[int, ...]
+    experts: tuple[int, ...]
+    rest: int = 0  # the final norm and the like
+    other_input: int = 0
+    largest: int = 0  # of a single tensor of any layer
+
+    @property
+    def total(self) -> int:
+        """All weights: the published parameter count."""
+        return self.token_embd + self.output + sum(self.layers) + self.rest + self.other_input
+
+
+def params_of(tensors: Sequence[TensorInfo], n_layer: int) -> Params:
+    """The parameters of a model of these tensors, whatever their types."""
+    counted = weights_of([replace(tensor, size_bytes=tensor.n_elements) for tensor in tensors], n_layer)
+    outside = counted.token_embd_bytes + counted.output_bytes + counted.other_input_bytes
+    return Params(
+        token_embd=counted.token_embd_bytes,
+        output=counted.output_bytes,
+        layers=counted.layer_bytes,
+        experts=counted.expert_bytes,
+        rest=counted.n_params - outside - sum(counted.layer_bytes),
+        other_input=counted.other_input_bytes,
+        largest=counted.largest_bytes,
+    )
+
+
+def params_of_shape(shape: ModelShape, *, tied: bool) -> Params:
+    """The parameters as far as a shape tells them: attention with separate keys and values, a gated feed-forward.
+
+    Too few for MLA, for recurrent layers and for shared experts: `params_of_config` knows those.
+    """
+    experts = 3 * shape.n_expert * shape.n_embd * shape.n_ff_exp
+    routed = shape.n_expert * shape.n_embd
+    dense = 3 * shape.n_embd * shape.n_ff
+    per_layer = experts + routed if shape.n_expert else dense
+    attention = [
+        shape.n_embd * (shape.n_head + layer.n_head_kv) * (layer.head_dim_k + layer.head_dim_v)
+        for layer in shape.layers
+    ]
+    table = shape.n_vocab * shape.n_embd
+    return Params(
+        token_embd=table,
+        output=0 if tied else table,
+        layers=tuple(one + per_layer + 2 * shape.n_embd for one in attention),
+        experts=(experts,) * shape.n_layer,
+        rest=shape.n_embd,
+        largest=experts // 3 or dense // 3,
+    )
+
+
+def weights_by_formula(
+    shape: ModelShape,
+    *,
+    format: Format,  # noqa: A002  # the contract's word (DESIGN section 2)
+    quant: str,
+    size_bytes: int,
+    tied: bool | None = None,
+    params: Params | None = None,
+) -> Weights:
+    """The weights of files of `size_bytes` that bear the label `quant`: in all as large as the files.
+
+    `params` of the model, from its config.json or any header of it; without them those that the shape tells. `tied`
+    None: as the parameters say.
+    """
+    if params is None:
+        params = params_of_shape(shape, tied=shape.architecture in _ALWAYS_TIED if tied is None else tied)
+    elif tied:
+        params = replace(params, output=0)
+    return _Split(shape, params, label_types(format, quant), size_bytes).weights()
+
+
+def contradicts_label(weights: Weights, quant: str) -> str | None:
+    """Where a label and the bits per weight are grossly at odds, in words; None: they may well be one.
+
+    gpt-oss is excepted: its quants are labelled by their few other tensors, while the experts stay MXFP4.
+    """
+    bits = label_bits(quant)
+    if bits is None or not weights.n_params or weights.type_bytes[0][0] == "MXFP4":
+        return None
+    too_narrow = weights.bpw < _LEAST_PART * bits
+    too_wide = bits <= _LABEL_BITS_OF_QUANTS and weights.bpw > _MOST_QUANTIZED_BPW
+    if not (too_narrow or too_wide):
+        return None
+    return f"named {quant}, but its tensors have {weights.bpw:.1f} bits per weight"
+
+
+class _Split:
+    """One file's bytes, spread over the model's parts."""
+
+    def __init__(self, shape: ModelShape, params: Params, types: LabelTypes, size_bytes: int) -> None:
+        self._shape, self._params, self._types, self._size_bytes = shape, params, types, size_bytes
+        self._mean_bpw = 8 * size_bytes / params.total
+        self._by_type: Counter[str] = Counter()
+        self._largest_bytes = 0
+
+    def weights(self) -> Weights:
+        """The whole, with every part."""
+        params = self._params
+        embeddings, output, other, rest = self._outside()
+        body = self._size_bytes - embeddings - output - other - rest
+        experts = self._experts(body)
+        expert_bytes = _shared(experts, params.experts)
+        others = [layer - expert for layer, expert in zip(params.layers, params.experts, strict=True)]
+        other_bytes = _shared(body - experts, others)
+        self._mix(body - experts, sum(others), 0 if experts else params.largest)
+        return Weights(
+            total_bytes=self._size_bytes,
+            n_params=params.total,
+            token_embd_bytes=embeddings,
+            output_bytes=output,
+            layer_bytes=tuple(map(add, expert_bytes, other_bytes)),
+            expert_bytes=expert_bytes,
+            type_bytes=tuple(sorted(self._by_type.items(), key=lambda item: (-item[1], item[0]))),
+            other_input_bytes=other,
+            largest_bytes=self._largest_bytes,
+        )
+
+    def _outside(self) -> tuple[int, int, int, int]:
+        """The bytes of embeddings, output head, further input tables, and of what is no matrix."""
+        params, types = self._params, self._types
+        head = fitting_row(types.output, self._shape.n_embd)
+        table = fitting_row(types.embeddings, self._shape.n_embd) if params.output else head
+        named: list[tuple[int, str | None]]
+        named = [(params.token_embd, table), (params.output, head), (params.other_input, table)]
+        sizes = [self._bytes(*one) for one in named]
+        vocabulary = _GGUF_BYTES_A_TOKEN * self._shape.n_vocab if types.in_gguf else 0
+        rest = _F32_BYTES * params.rest + vocabulary
+        left = self._size_bytes - sum(sizes) - rest
+        if 8 * left < _LEAST_BODY_PART * self._mean_bpw * sum(params.layers):
+            named = [(count, None) for count, _ in named]
+            sizes = [self._bytes(*one) for one in named]
+            rest = int(params.rest * self._mean_bpw) // 8
+        for size_bytes, (_, type_) in zip(sizes, named, strict=True):
+            self._by_type[type_ or types.layers] += size_bytes
+        self._by_type["F32"] += rest
+        self._by_type = +self._by_type
+        return sizes[0], sizes[1], sizes[2], rest
+
+    def _bytes(self, count: int, type_: str | None) -> int:
+        bpw = BPW.get(type_, self._mean_bpw) if type_ else self._mean_bpw
+        return int(count * bpw) // 8
+
+    def _experts(self, body: int) -> int:
+        """The routed experts' bytes: of a type of their own, or their part of the layers."""
+        count = sum(self._params.experts)
+        if not count:
+            return 0
+        own = self._types.experts or ("MXFP4" if self._shape.architecture in _NATIVE_MXFP4 else None)
+        if own and (size_bytes := int(count * BPW[own]) // 8) < body:
+            self._by_type[own] += size_bytes
+            self._largest_bytes = int(self._params.largest * BPW[own]) // 8
+            return size_bytes
+        size_bytes = body * count // sum(self._params.layers)
+        self._mix(size_bytes, count, self._params.largest)
+        return size_bytes
+
+    def _mix(self, size_bytes: int, count: int, largest: int) -> None:
+        """Count `size_bytes` for `count` weights to the label's types, so that their bits come out right."""
+        if not count:
+            return
+        bpw = 8 * size_bytes / count
+        main, wider = self._types.layers, self._types.wider
+        if self._types.in_gguf:
+            fitted = fitting_row(main, self._shape.n_embd) or main
+            main, wider = (fitted, main) if fitted != main else bracket(main, wider, bpw)
+            main, wider = bracket(main, wider, bpw)
+        part = _part_of_wider(bpw, main, wider)
+        wider_bytes = int(part * count * BPW[wider]) // 8 if wider and part else 0
+        self._by_type[main] += size_bytes - wider_bytes
+        if wider_bytes:
+            self._by_type[wider or main] += wider_bytes
+        if largest:
+            self._largest_bytes = int(largest * (BPW[wider] if wider and part > _WIDER_MATTERS else bpw)) // 8
+
+
+def _part_of_wider(bpw: float, main: str, wider: str | None) -> float:
+    if wider is None or BPW[wider] <= BPW[main]:
+        return 0.0
+    return min(1.0, max(0.0, (bpw - BPW[main]) / (BPW[wider] - BPW[main])))
+
+
+def _shared(size_bytes: int, counts: Sequence[int]) -> tuple[int, ...]:
+    """`size_bytes` shared out by `counts`, whole bytes that add up to it."""
+    total = sum(counts)
+    if not total:
+        return (0,) * len(counts)
+    ends = [size_bytes * end // total for end in accumulate(counts)]
+    return tuple(end - start for start, end in pairwise([0, *ends]))
