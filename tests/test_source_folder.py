@@ -8,7 +8,8 @@ import pytest
 from qrun.errors import AmbiguousModel, Failure, FileDamaged, ModelNotFound, NotAModel, UnsafeFile
 from qrun.model_card import parse_card
 from qrun.names import parse_model
-from qrun.source_folder import FolderSource, base_of_repo
+from qrun.repo_match import base_of_repo
+from qrun.source_folder import FolderSource
 from tiny_gguf import write_tiny_gguf
 
 CARD = "---\nbase_model: acme/Tiny-1B-Instruct\nbase_model_relation: quantized\n---\n"

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qrun.errors import Failure, FileDamaged, UnsafeFile
-from qrun.gguf_candidate import gguf_candidates, shard_sets
+from qrun.gguf_candidate import gguf_candidates
 from qrun.local_files import LocalFile
 from qrun.model import Candidate
 from qrun.safetensors_candidate import pickle_candidate, safetensors_candidate
+from qrun.shards import shard_sets
 
 __all__ = ["candidates_of", "refuse_if_all_damaged", "whole_file"]
 

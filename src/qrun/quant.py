@@ -1,6 +1,6 @@
 """Labels of quantizations: how people and file names write them, and the one spelling qrun uses for each.
 
-Pure: works on text alone. A label is what a publisher calls a file; what is in it, its tensors say (`gguf_candidate`).
+Pure: works on text alone. A label is what a publisher calls a file; what is in it, its tensors say (`gguf_quant`).
 GGUF types stand in capitals (`Q4_K_M`, `UD-Q4_K_XL`), all others in small letters (`4bit-g128`, `bf16`, `nf4`).
 """
 

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qrun.errors import AmbiguousModel, Failure, ModelNotFound, NotAModel, UnsafeFile
-from qrun.gguf_candidate import ShardSet, gguf_candidates, name_of_file, shard_sets
+from qrun.gguf_candidate import gguf_candidates
+from qrun.gguf_quant import name_of_file
 from qrun.local_files import LocalFile, files_under, read_text_head, subfolders
-from qrun.local_repos import base_of_repo
 from qrun.model import Candidate
 from qrun.model_card import MAX_HEAD_BYTES, parse_card
 from qrun.model_folder import candidates_of, refuse_if_all_damaged, whole_file
 from qrun.name_match import base_names, is_same_model, likeliest_id, name_key
 from qrun.names import ModelRef, nearest
 from qrun.quant import kind_of_file, quant_of_file, shard_of_file
-from qrun.safetensors_candidate import is_pickle
+from qrun.quant_config import is_pickle
+from qrun.repo_match import base_of_repo
+from qrun.shards import ShardSet, shard_sets
 from qrun.source import FoundModel, Report, quiet
 
 __all__ = ["FileSource", "expanded", "holds_model"]
@@ -107,7 +109,7 @@ def _is_gguf(path: Path) -> bool:
         return opened.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
 
 
-def _with_shards(path: Path) -> Sequence[ShardSet]:
+def _with_shards(path: Path) -> Sequence[ShardSet[LocalFile]]:
     """The file, and where it is a shard the others of its set that lie beside it."""
     if shard_of_file(path.name) is None:
         return [ShardSet((_local_file(path),))]  # whatever its name: a Hub cache's blob has no suffix

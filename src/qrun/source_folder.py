@@ -8,14 +8,14 @@ from pathlib import Path
 
 from qrun.errors import Failure, ModelNotFound, NotAModel
 from qrun.local_files import files_under, subfolders
-from qrun.local_repos import LocalRepo, base_of_repo, choose_repos, local_repo, with_file
+from qrun.local_repos import LocalRepo, choose_repos, local_repo, with_file
 from qrun.model import Candidate
 from qrun.model_folder import candidates_of, refuse_if_all_damaged, whole_file
 from qrun.name_match import likeliest_id
 from qrun.names import ModelRef
 from qrun.source import FoundModel, Report, quiet
 
-__all__ = ["FolderSource", "base_of_repo"]
+__all__ = ["FolderSource"]
 
 _LOCAL_REVISIONS = (None, "main")  # a folder has one state of each repo, the one that lies there
 
