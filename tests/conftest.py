@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from hub_emulator import HubEmulator
 from qrun.config import Config, read_config
 from qrun.engines import find_engine
 from qrun.errors import EngineMissing
@@ -50,6 +51,21 @@ def _folders_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         for name in ("QRUN_DATA_DIR", "QRUN_CACHE_DIR", "QRUN_STATE_DIR"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
         yield
+
+
+@pytest.fixture
+def hub() -> Iterator[HubEmulator]:
+    """An empty Hub of the test's own, on loopback."""
+    with HubEmulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def listing_hub() -> Iterator[HubEmulator]:
+    """A Hub with the whole real listing (names and sizes), shared by all tests: nothing may be added or broken."""
+    with HubEmulator() as emulator:
+        emulator.add_listing()
+        yield emulator
 
 
 @pytest.fixture(scope="session")
