@@ -13,8 +13,10 @@ from qrun.engines import find_engine, install_command
 from qrun.errors import EngineCannot
 from qrun.hardware import Hardware, engine_threads
 from qrun.here import Here
+from qrun.model_fetch import ModelFetch
 from qrun.registry import runner_named
 from qrun.runner import Engine, Launch, Runner, ServePlan
+from qrun.source import Report, quiet
 from qrun.supervisor import Supervisor
 
 __all__ = ["EngineStart", "engine_start"]
@@ -24,30 +26,45 @@ _NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class EngineStart:
-    """A runner, its engine, and the plan for it; the plan's private folder is that of each start."""
+    """A runner, its engine, and the plan for it. The plan's private folder is that of each start, its model's path
+    known when `model` is fetched.
+    """
 
     runner: Runner
     engine: Engine
     plan: ServePlan
+    model: ModelFetch
 
     def launch(self, private_dir: Path) -> Launch:
-        """The command of one start."""
-        return self.runner.launch(self.engine, replace(self.plan, private_dir=private_dir))
+        """The command of one start, once the model is there."""
+        plan = replace(self.plan, private_dir=private_dir, model_path=self.model.path)
+        return self.runner.launch(self.engine, plan)
 
     def supervisor(self, config: Config, *, log_name: str) -> Supervisor:
         """The owner of the process that this starts. `log_name` tells the logs of servers side by side apart."""
         name = _NOT_IN_FILE_NAMES.sub("-", f"{self.plan.alias}-{log_name}").strip("-.")
         log_path = config.state_dir / "logs" / f"{name}.log"
-        return Supervisor(self.launch, runner=self.runner, log_path=log_path, environ=config.environ)
+        return Supervisor(
+            self.launch,
+            runner=self.runner,
+            log_path=log_path,
+            environ=config.environ,
+            prepare=self.model.run_beside,
+        )
 
 
-def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence[str] = ()) -> EngineStart:
-    """What the decision comes to. Raises the decision's error, FileDamaged, EngineMissing or EngineCannot."""
+def engine_start(
+    here: Here, *, config: Config, alias: str, extra_args: Sequence[str] = (), report: Report = quiet
+) -> EngineStart:
+    """What the decision comes to. Raises the decision's error, EngineMissing or EngineCannot.
+
+    Fetches nothing: `report` is told of it when the model is.
+    """
     choice = here.resolution.require()
     runner = runner_named(choice.engine)
     engine = find_engine(config, choice.engine)
     plan = ServePlan(
-        model_path=here.model_path(),
+        model_path=Path(),
         alias=alias,
         n_ctx=choice.n_ctx,
         n_parallel=choice.n_parallel,
@@ -62,7 +79,7 @@ def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence
     if lacks := runner.cannot(engine, plan):
         remedy = f"Build the one that can: {install_command(runner.name)} --build"
         raise EngineCannot(runner.name, engine.flavour, lacks, remedy)
-    return EngineStart(runner, engine, plan)
+    return EngineStart(runner, engine, plan, ModelFetch(here.model_path, report))
 
 
 def _cuda_uuids(hardware: Hardware) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from qrun.quant import same_quant
 from qrun.request import Request
 from qrun.resolution import EngineState, Resolution
 from qrun.resolve import resolve
-from qrun.source import Source
+from qrun.source import Report, Source, quiet
 from qrun.source_pick import pick_source
 
 __all__ = ["Here", "resolve_here"]
@@ -33,12 +33,12 @@ class Here:
     source: Source | None
     hardware: Hardware
 
-    def model_path(self) -> Path:
+    def model_path(self, report: Report = quiet) -> Path:
         """The chosen candidate's first file on this disk. Raises the resolution's error, or FileDamaged."""
         chosen = self.resolution.require()
         if self.source is None:  # only where there is an error, which `require` raised
             raise UsageError("no source of models was found.")
-        return self.source.local_path(chosen.candidate)
+        return self.source.local_path(chosen.candidate, report)
 
 
 def resolve_here(

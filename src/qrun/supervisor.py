@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -40,8 +40,15 @@ _LOG_CHECK_S = 60.0
 _log = logging.getLogger(__name__)
 
 
+async def _nothing() -> None:
+    """Where nothing is to be prepared."""
+
+
 class Supervisor:
-    """The owner of one engine's process. `launch` is given the private folder of each start (mode 0700)."""
+    """The owner of one engine's process. `launch` is given the private folder of each start (mode 0700).
+
+    `prepare` is awaited before an engine is launched for the first time: what it fetches (the model) is then there.
+    """
 
     def __init__(
         self,
@@ -51,8 +58,10 @@ class Supervisor:
         log_path: Path,
         environ: Mapping[str, str],
         ready_timeout_s: float = 600,
+        prepare: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         self._launch = launch
+        self._prepare = prepare
         self._runner = runner
         self._engine_log = EngineLog(log_path)
         self._environ = environ
@@ -85,7 +94,7 @@ class Supervisor:
         """Wait until an engine answers, starting or restarting one if need be; raises EngineFailed.
 
         Single-flight: all callers wait for the same start. A caller that is cancelled does not stop the start. What
-        `launch` raises is raised here, and OSError where the log or the private folder cannot be written.
+        `prepare` and `launch` raise is raised here, and OSError where the log or the private folder cannot be written.
         """
         if self._stopped:
             raise self._failure("qrun is stopping it")
@@ -157,6 +166,7 @@ class Supervisor:
             self._tell_death(self._failure(str(error)))
 
     async def _keep_alive(self) -> None:
+        await self._prepare()
         before = self._generation
         deaths: list[float] = []
         while True:

@@ -41,6 +41,7 @@ def run(
     start = engine_start(here, config=config, alias=alias, extra_args=engine_args)
     if warnings := here.resolution.warnings:
         click.echo(f"qrun: {' '.join(warnings)}", err=True)  # one line: scripts count on at most one beside an error
+    start.model.run()
     from qrun.conversation import Conversation  # imports aiohttp: only when all else is well
 
     with Conversation(lambda: start.supervisor(config, log_name="run"), _say) as conversation:
