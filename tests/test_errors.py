@@ -26,7 +26,9 @@ CONTRACT = {  # DESIGN section 2, docs/exit-codes.md
     "UnsafeFile": 8,
     "ChecksumWrong": 8,
     "HubUnreachable": 5,
+    "RangesIgnored": 5,
     "AccessDenied": 6,
+    "TokenRefused": 6,
     "DiskFull": 9,
 }
 

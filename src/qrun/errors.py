@@ -12,7 +12,9 @@ QrunError
 │   ├── FloorMissed       4  what fits is slower or worse than --min-tps or --max-kld allows
 │   └── PinnedTooLarge    4  what was decided before does not fit the memory that is free now
 ├── HubUnreachable        5  the Hub does not answer, or may not be asked
+│   └── RangesIgnored     5  it sends whole files where a part was asked for
 ├── AccessDenied          6  a gated or private repo, and no token that opens it
+│   └── TokenRefused      6  a token that the Hub does not know
 ├── EngineMissing         7  no engine that can run the choice
 ├── EngineFailed          7  the engine would not start, or died
 ├── EngineCannot          7  the engine in place lacks what was asked for
@@ -54,6 +56,8 @@ __all__ = [
     "PortInUse",
     "QrunError",
     "QuantNotFound",
+    "RangesIgnored",
+    "TokenRefused",
     "UnsafeFile",
     "UsageError",
 ]
@@ -350,12 +354,20 @@ class HubUnreachable(QrunError):
     endpoint: str
     why: str
     remedy: str = "Check the connection, or name a mirror with HF_ENDPOINT; --offline uses what is stored."
+    nearest: Sequence[str] = ()
     exit_code: ClassVar[int] = 5
     name: ClassVar[str] = "hub_unreachable"
 
     def __str__(self) -> str:
         """Which Hub, why, and what to do."""
         return f"the Hub at {self.endpoint} cannot be reached: {self.why}. {self.remedy}"
+
+
+@dataclass(eq=False)
+class RangesIgnored(HubUnreachable):
+    """A server that sends the whole file where a part was asked for. From byte 0 on it can still be read."""
+
+    remedy: str = "Name another mirror with HF_ENDPOINT."
 
 
 @dataclass(eq=False)
@@ -372,6 +384,18 @@ class AccessDenied(QrunError):
         """Where to accept, and how to log in."""
         login = "your token has no access yet" if self.logged_in else "then log in: hf auth login, or set HF_TOKEN"
         return f"{self.repo_id} is gated: accept its terms at {self.page}; {login}."
+
+
+@dataclass(eq=False)
+class TokenRefused(AccessDenied):
+    """A token that the Hub does not know: then even open repos are closed. `page` is where tokens are made."""
+
+    def __str__(self) -> str:
+        """What is wrong with it, and the ways out."""
+        return (
+            "the Hub refuses your token: it is expired, revoked or mistyped. Log in again (hf auth login) with one "
+            f"from {self.page}, or do without: unset HF_TOKEN, hf auth logout."
+        )
 
 
 @dataclass(eq=False)

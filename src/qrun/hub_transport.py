@@ -1,0 +1,251 @@
+"""Requests to the Hub: one session, redirects hop by hop, and answers or HubUnreachable.
+
+The session is our own, not huggingface_hub's. That one belongs to the whole process: `set_client_factory` closes the
+one in use, and the library's retry loops close it at the first refused connection, under other threads' downloads.
+They would also wait on top of ours, and its `build_hf_headers` asks the Hub for a list of agents before anything else.
+The library gives what is a rule (where the token lies, how rate limits are written); the waiting is `hub_patience`'s.
+
+Redirects are followed here: httpx2 takes the token off a request that leaves its origin, and none leads from https to
+http. No exception of the HTTP library leaves this module. It imports httpx2 (0.1 s): load it when asking.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.client import responses
+
+import httpx2
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined] # public, but without __all__
+
+from qrun.errors import HubUnreachable, RangesIgnored
+from qrun.hub_answers import Reply
+from qrun.hub_patience import Effort, Kind, Patience
+
+__all__ = ["HubTransport"]
+
+_TIMEOUT_S = 10.0  # to connect, and between two pieces of an answer: huggingface_hub's own default
+_LEAST_TIMEOUT_S = 2.0  # of a last try: a living Hub on a slow line answers within it
+_BODY_S = 60.0  # for an answer that is read whole: one that drips is broken
+_MOST_REDIRECTS = 10
+_MOST_REFUSAL_BYTES = 65536
+_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=32)
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class HubTransport:
+    """One session with the Hub, for any number of threads. `headers` go with every request that stays with the Hub."""
+
+    def __init__(self, endpoint: str, *, retry_s: float, headers: Mapping[str, str]) -> None:
+        self._endpoint = endpoint
+        self._patience = Patience(endpoint, retry_s)
+        self._client = httpx2.Client(timeout=_TIMEOUT_S, limits=_LIMITS, headers=dict(headers))
+        self._lock = threading.Lock()
+        self.n_requests: dict[Kind, int] = {"api": 0, "file": 0}
+
+    def get(
+        self,
+        kind: Kind,
+        url: str,
+        *,
+        params: Mapping[str, str | list[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        most_bytes: int,
+    ) -> Reply:
+        """The whole answer to a GET, whatever its status; a longer body is cut one byte above `most_bytes`.
+
+        Raises HubUnreachable.
+        """
+        request = self._request(url, params=params, headers=headers)
+        effort = self._patience.effort(kind)
+        while True:
+            try:
+                with self._opened(effort, kind, request) as response:
+                    body = _bounded(response, most_bytes)
+            except httpx2.RequestError as error:
+                self._once_more(effort, error)
+                continue
+            effort.succeeded()
+            next_page = response.links.get("next", {}).get("url")
+            return Reply(response.status_code, response.headers, body, next_page, response.url != request.url)
+
+    def stream(self, url: str, start: int, stop: int, refuse: Callable[[Reply], None]) -> Generator[bytes]:
+        """The bytes [start, stop) of a file as they come; fewer where the file ends before.
+
+        A connection that breaks goes on from the last byte that came, and a signed link that ran out is asked for
+        anew. `refuse` is given an answer that is no content, and raises what it means. Raises HubUnreachable, and
+        RangesIgnored where the server cannot begin at `start`.
+        """
+        effort = self._patience.effort("file")
+        at = start
+        while at < stop:
+            request = self._request(url, headers={"Range": f"bytes={at}-{stop - 1}", "Accept-Encoding": "identity"})
+            try:
+                with self._opened(effort, "file", request) as response:
+                    if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                        return  # the file ends before `at`
+                    if response.is_success:
+                        for piece in self._pieces(response, at, stop):
+                            at += len(piece)
+                            effort.succeeded()
+                            yield piece
+                        if at >= min(stop, _size(response)):
+                            return
+                        raise httpx2.RemoteProtocolError("fewer bytes came than it named", request=request)
+                    refusal = _refusal(response, moved=response.url != request.url)
+            except httpx2.RequestError as error:
+                self._once_more(effort, error, since_now=at > start)
+                continue
+            if not refusal.moved:
+                refuse(refusal)
+                raise HubUnreachable(self._endpoint, f"it answers {_status(refusal.status)} to {request.url.path}")
+            effort.failed(f"its storage answers {_status(refusal.status)}", since_now=at > start)
+
+    def close(self) -> None:
+        """End the session. Who waits for it in another thread gets HubUnreachable."""
+        self._patience.close()
+        self._client.close()
+
+    def _request(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str | list[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx2.Request:
+        try:
+            return self._client.build_request("GET", url, params=params, headers=headers)
+        except httpx2.InvalidURL as error:
+            raise HubUnreachable(self._endpoint, f"that is no address ({error})", "Check HF_ENDPOINT.") from error
+
+    @contextmanager
+    def _opened(self, effort: Effort, kind: Kind, request: httpx2.Request) -> Iterator[httpx2.Response]:
+        """The first answer that does not ask for another try, its body unread."""
+        while True:
+            effort.wait_turn()
+            seconds = min(_TIMEOUT_S, max(_LEAST_TIMEOUT_S, effort.left_s()))
+            request.extensions = {**request.extensions, "timeout": httpx2.Timeout(seconds).as_dict()}
+            with self._followed(kind, request) as response:
+                if response.status_code not in _AGAIN:
+                    yield response
+                    return
+                why, pause_s = f"it answers {_status(response.status_code)}", _asked_pause_s(response)
+            if pause_s is not None or response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                effort.held_back(why, pause_s)
+            else:
+                effort.failed(why)
+
+    @contextmanager
+    def _followed(self, kind: Kind, request: httpx2.Request) -> Iterator[httpx2.Response]:
+        """The answer at the end of all redirects."""
+        for _ in range(_MOST_REDIRECTS):
+            with self._lock:
+                self.n_requests[kind] += 1
+            response = self._client.send(request, stream=True, follow_redirects=False)
+            try:
+                if not response.has_redirect_location:
+                    yield response
+                    return
+                following = self._redirected(response)
+                _drain(response)  # so that the connection serves again
+            finally:
+                response.close()
+            request = following
+        raise HubUnreachable(self._endpoint, f"{request.url.host} redirects in a circle")
+
+    def _redirected(self, response: httpx2.Response) -> httpx2.Request:
+        following = response.next_request
+        if following is None or following.url.scheme not in ("http", "https"):
+            raise HubUnreachable(self._endpoint, f"{response.url.host} redirects to something that is no address")
+        if response.url.scheme == "https" and following.url.scheme == "http":
+            raise HubUnreachable(self._endpoint, f"it redirects to {following.url.host} without encryption")
+        return following
+
+    def _pieces(self, response: httpx2.Response, at: int, stop: int) -> Iterator[bytes]:
+        """The content from byte `at` on, never more than was asked for."""
+        begins = _begins_at(response)
+        if begins != at:
+            raise RangesIgnored(self._endpoint, f"{response.url.host} ignores the range that was asked for")
+        for piece in response.iter_raw():
+            yield piece[: stop - at]
+            at += len(piece)
+            if at >= stop:
+                return
+
+    def _once_more(self, effort: Effort, error: httpx2.RequestError, *, since_now: bool = False) -> None:
+        """Pause before the next try. Raises HubUnreachable where there is none."""
+        host = error.request.url.host
+        words = f"{host}: {_words(error)}"
+        if "CERTIFICATE_VERIFY_FAILED" in words:  # no time heals it
+            remedy = "Set SSL_CERT_FILE to your organisation's certificates, or name another mirror with HF_ENDPOINT."
+            raise HubUnreachable(self._endpoint, words, remedy) from error
+        try:
+            effort.failed(words, since_now=since_now)
+        except HubUnreachable as end:
+            raise end from error
+
+
+def _bounded(response: httpx2.Response, most_bytes: int) -> bytes:
+    """The body, cut one byte above `most_bytes`. Raises ReadTimeout where it comes drop by drop."""
+    body = bytearray()
+    ends = time.monotonic() + _BODY_S
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > most_bytes:
+            break
+        if time.monotonic() > ends:
+            raise httpx2.ReadTimeout(f"an answer took more than {_BODY_S:.0f} s", request=response.request)
+    return bytes(body[: most_bytes + 1])
+
+
+def _refusal(response: httpx2.Response, *, moved: bool) -> Reply:
+    return Reply(response.status_code, response.headers, _bounded(response, _MOST_REFUSAL_BYTES), moved=moved)
+
+
+def _drain(response: httpx2.Response) -> None:
+    if int(response.headers.get("Content-Length", _MOST_REFUSAL_BYTES + 1)) <= _MOST_REFUSAL_BYTES:
+        response.read()
+
+
+def _begins_at(response: httpx2.Response) -> int:
+    """The offset of the content's first byte in the file: of a 206, its Content-Range says so."""
+    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        return 0
+    first = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+    return int(first) if first.isascii() and first.isdigit() else -1
+
+
+def _size(response: httpx2.Response) -> int:
+    """The file's size where a Content-Range names it; else 0: the answer's own length was the whole of it."""
+    size = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(size) if size.isascii() and size.isdigit() else 0
+
+
+def _asked_pause_s(response: httpx2.Response) -> float | None:
+    """The pause that the Hub asks for, by Retry-After (seconds or a date) or by its rate limit's reset."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    if text:
+        try:
+            until = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    limit = parse_ratelimit_headers(response.headers)
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    return None
+
+
+def _status(code: int) -> str:
+    return f"{code} {responses.get(code, '')}".rstrip()
+
+
+def _words(error: httpx2.RequestError) -> str:
+    """What happened, without the number of the error and the full stop."""
+    text = str(error).strip().rstrip(".") or type(error).__name__
+    return text.partition("] ")[2] if text.startswith("[Errno ") else text
