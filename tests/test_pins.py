@@ -12,7 +12,7 @@ from qrun.hub_info import HubFile
 from qrun.model import Defect, ModelFile
 from qrun.pin import pin_of
 from qrun.pin_json import KeptDecision, PinDamaged, decision_of, json_of
-from qrun.pins import PinStore, machine_of, options_of
+from qrun.pins import PinStore, machine_of, options_of, request_of
 from qrun.request import Request
 from qrun.resolve import resolve
 from qrun.source import FoundModel
@@ -44,7 +44,8 @@ def of_every_kind():
 
 def test_a_decision_comes_back_from_its_json_as_it_was():
     """Every field of every kind of candidate survives the way through text."""
-    kept = replace(decision(), found=FoundModel(LLAMA_3_8B, of_every_kind(), ("left out: 3",)))
+    found = FoundModel(LLAMA_3_8B, (*of_every_kind(), decision().chosen), ("left out: 3",))
+    kept = replace(decision(), found=found)
 
     assert decision_of(json.loads(json.dumps(json_of(kept)))) == kept
 
@@ -72,6 +73,20 @@ def test_no_document_makes_the_reader_crash(document):
     """Whatever JSON stands there, it is a decision or PinDamaged."""
     with pytest.raises(PinDamaged):
         decision_of({"schema": 1, "pin": document, "candidates": document, "shapes": document})
+
+
+@pytest.mark.parametrize("request_", [REQUEST, replace(REQUEST, gpus=(0, 2), engines=("a",), n_ctx="auto")])
+def test_a_request_comes_back_from_its_options(request_):
+    """What is kept of a request is all of it."""
+    assert request_of(json.loads(json.dumps(options_of(request_)))) == request_
+
+
+def test_a_pin_that_names_none_of_its_candidates_is_damaged():
+    """Nobody could say what was chosen."""
+    document = json_of(decision()) | {"candidates": []}
+
+    with pytest.raises(PinDamaged):
+        decision_of(document)
 
 
 def test_the_same_request_on_the_same_machine_finds_its_decision(tmp_path):
@@ -136,8 +151,9 @@ def test_what_fails_to_be_written_leaves_the_decision_before(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(json, "dump", full)
+    newer = replace(decision(), pin=replace(decision().pin, decided_at="2026-02-02T00:00:00Z"))
     with pytest.raises(OSError, match="No space"):
-        store.put(REQUEST, MACHINE, replace(decision(), found=FoundModel("x", ())))
+        store.put(REQUEST, MACHINE, newer)
 
     assert store.get(REQUEST, MACHINE) == decision()
     assert len(list(tmp_path.iterdir())) == 1

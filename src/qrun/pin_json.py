@@ -33,6 +33,14 @@ class KeptDecision:
     request: dict[str, Any]
     machine: dict[str, Any]
 
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that was chosen. Raises LookupError where the document was made by another hand."""
+        for candidate in self.found.candidates:
+            if self.pin.names(candidate):
+                return candidate
+        raise LookupError(f"{self.pin.path} of {self.pin.repo_id}")
+
 
 def json_of(decision: KeptDecision) -> dict[str, Any]:
     """The document of `decision`."""
@@ -54,7 +62,7 @@ def decision_of(document: object) -> KeptDecision:
     """The decision in `document`. Raises PinDamaged."""
     try:
         return _decision(document)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise PinDamaged(f"{type(error).__name__}: {error}") from error
 
 
@@ -64,7 +72,9 @@ def _decision(document: Any) -> KeptDecision:
     shapes = [_shape(one) for one in document["shapes"]]
     candidates = tuple(_candidate(one, shapes) for one in document["candidates"])
     found = FoundModel(document["base_model"], candidates, tuple(document["warnings"]))
-    return KeptDecision(Pin(**document["pin"]), found, dict(document["request"]), dict(document["machine"]))
+    decision = KeptDecision(Pin(**document["pin"]), found, dict(document["request"]), dict(document["machine"]))
+    _ = decision.chosen  # a pin that names none of its candidates is damaged
+    return decision
 
 
 def _shape_json(shape: ModelShape) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from qrun.hardware import Hardware
 from qrun.pin_json import KeptDecision, PinDamaged, decision_of, json_of
 from qrun.request import Request
 
-__all__ = ["PinStore", "machine_of", "options_of"]
+__all__ = ["PinStore", "machine_of", "options_of", "request_of"]
 
 _RAM_STEP_BYTES = 2**28  # the kernel's own share of RAM differs a little from boot to boot
 
@@ -61,6 +61,12 @@ def options_of(request: Request) -> dict[str, Any]:
     """What of a request decides: all of it, as JSON has it."""
     options: dict[str, Any] = json.loads(json.dumps(asdict(request)))
     return options
+
+
+def request_of(options: dict[str, Any]) -> Request:
+    """The request that `options_of` made `options` of."""
+    lists = {name: tuple(value) for name, value in options.items() if isinstance(value, list)}
+    return Request(**(options | lists))
 
 
 def machine_of(hardware: Hardware) -> dict[str, Any]:
