@@ -143,6 +143,12 @@ class HubEmulator:
         """Let `token` be a valid one: it may read what is public, and no gated repo."""
         self._tokens[token] = user
 
+    def accept(self, repo_id: str, token: str) -> None:
+        """Let `token`, a valid one from now on, read this gated or private repo too."""
+        self.add_token(token)
+        repo = self.shelf.repos[repo_id]
+        repo.readers |= {token}
+
     def add_alias(self, old_id: str, repo_id: str) -> None:
         """Let requests for `old_id` be redirected to `repo_id`, as after a repo was renamed."""
         self.shelf.moved[old_id] = repo_id
