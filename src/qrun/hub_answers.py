@@ -24,14 +24,14 @@ _SHA256_DIGITS, _SHA1_DIGITS = 64, 40
 class Reply:
     """A whole answer as it came. Header names are compared without case.
 
-    `next_page`: the address of the Link header's `next`; `moved`: another address answered than was asked.
+    `next_page`: the address of the Link header's `next`; `from_storage`: the Hub sent us on to whom it is from.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     next_page: str | None = None
-    moved: bool = False
+    from_storage: bool = False
 
 
 def rows_of(body: bytes) -> list[Any]:

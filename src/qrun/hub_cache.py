@@ -89,7 +89,7 @@ class HubCache:
 
 
 def _head(key: str, payload: bytes, saved_at: float) -> bytes:
-    return b"%b %b %.3f\n" % (_MAGIC, _digest(key, payload), saved_at)
+    return b"%b %b %.6f\n" % (_MAGIC, _digest(key, payload), saved_at)
 
 
 def _parsed(content: bytes, key: str) -> Entry | None:

@@ -39,6 +39,9 @@ _THREADS = 16
 
 _REPO_ID = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_MAIN = "main"  # the Hub's name for every repo's default branch
+_DISABLED = "Access to this resource is disabled."  # X-Error-Message of a repo that the Hub has taken down (with 403)
+_NOT_THERE = (401, 403, 404, 410, 451)  # what is left of them when gates and bad tokens are taken out
 
 
 class Session(Protocol):
@@ -93,9 +96,8 @@ class HubClient:
         Raises HubUnreachable, TokenRefused.
         """
         key = self._key("models", json.dumps([search, author, list(tags), limit]))
-        body = self._kept(key)
-        if body is not None:
-            return self._parsed(listing_of, body)
+        if (kept := self._kept_value(key, listing_of)) is not None:
+            return kept
         asked = {"search": search, "author": author, "sort": "downloads", "limit": str(min(limit, _PAGE_ROWS))}
         params: Params = {name: value for name, value in asked.items() if value}
         rows = self._all_rows({**params, "filter": list(tags), "expand": list(EXPAND)}, limit)
@@ -110,13 +112,12 @@ class HubClient:
         None: no such repo or revision, or a private one. A repo that was renamed is given under its new name. Raises
         AccessDenied for a gated one whose very metadata is closed, HubUnreachable, TokenRefused.
         """
-        if not _REPO_ID.fullmatch(repo_id):
+        if not _REPO_ID.fullmatch(repo_id) or revision in ("", ".", ".."):
             return None
         at_commit = revision is not None and _COMMIT.fullmatch(revision) is not None
-        key = self._key("repo", repo_id, revision or "")
-        body = self._kept(key, for_good=at_commit)
-        if body is not None:
-            return self._parsed(repo_of, body)
+        key = self._key("repo", repo_id, revision or _MAIN)
+        if (kept := self._kept_value(key, repo_of, for_good=at_commit)) is not None:
+            return kept
         at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
         reply = self._asked(f"/api/models/{repo_id}{at}", {"blobs": "true"}, repo_id)
         if reply is None:
@@ -132,9 +133,8 @@ class HubClient:
         if not _REPO_ID.fullmatch(repo_id):
             return {}
         key = self._key("refs", repo_id)
-        body = self._kept(key)
-        if body is not None:
-            return self._parsed(branches_of, body)
+        if (kept := self._kept_value(key, branches_of)) is not None:
+            return kept
         reply = self._asked(f"/api/models/{repo_id}/refs", {}, repo_id)
         if reply is None:
             return {}
@@ -275,6 +275,14 @@ class HubClient:
                 break
         return blocks
 
+    def _kept_value(self, key: str, parse: Callable[[bytes], T], *, for_good: bool = False) -> T | None:
+        """The kept answer as a value. One that an earlier qrun kept and this one cannot read is as good as none."""
+        body = self._kept(key, for_good=for_good)
+        try:
+            return None if body is None else parse(body)
+        except ValueError:
+            return None
+
     def _kept(self, key: str, *, for_good: bool = False) -> bytes | None:
         """The kept answer, where it may be used. Raises HubUnreachable where there is none and none may be asked."""
         entry = self._cache.get(key)
@@ -297,7 +305,7 @@ class HubClient:
 
     def _file_url(self, repo_id: str, commit: str, path: str) -> str:
         parts = path.split("/")
-        if not _REPO_ID.fullmatch(repo_id) or not set(parts).isdisjoint(("", ".", "..")):
+        if not _REPO_ID.fullmatch(repo_id) or not {commit, *parts}.isdisjoint(("", ".", "..")):
             raise UnsafeFile(f"{repo_id}/{path}", "its name does not stay in the repo")
         return f"{self._settings.endpoint}/{repo_id}/resolve/{quote(commit, safe='')}/{quote(path)}"
 
@@ -308,17 +316,20 @@ class HubClient:
         exist too.
         """
         code, message = reply.headers.get("X-Error-Code", ""), reply.headers.get("X-Error-Message", "")
+        hub = self._settings.shown_endpoint
+        if reply.from_storage:
+            raise HubUnreachable(hub, f"its storage answers {reply.status}")
         if reply.status == HTTPStatus.UNAUTHORIZED and message.startswith("Invalid credentials"):
-            raise TokenRefused(repo_id, f"{self._settings.endpoint}/settings/tokens", logged_in=True)
-        if code == "GatedRepo" or reply.status == HTTPStatus.FORBIDDEN:
-            raise AccessDenied(repo_id, f"{self._settings.endpoint}/{repo_id}", logged_in=self._sends_token())
-        if reply.status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND):
-            raise self._unreadable(f"{reply.status} to a request for {repo_id or 'a listing'}")
+            raise TokenRefused(repo_id, f"{hub}/settings/tokens", logged_in=True)
+        if code == "GatedRepo" or (reply.status == HTTPStatus.FORBIDDEN and message != _DISABLED):
+            raise AccessDenied(repo_id, f"{hub}/{repo_id}", logged_in=self._sends_token())
+        if reply.status not in _NOT_THERE:
+            raise HubUnreachable(hub, f"it answers {reply.status} to a request for {repo_id or 'a listing'}")
 
     def _parsed(self, parse: Callable[[S], T], answer: S) -> T:
         try:
             return parse(answer)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise self._unreadable(f"something that is no answer of a Hub ({error})") from error
 
     def _count(self, n_bytes: int) -> None:
@@ -326,8 +337,8 @@ class HubClient:
             self._n_file_bytes += n_bytes
 
     def _unreadable(self, what: str) -> HubUnreachable:
-        return HubUnreachable(self._settings.endpoint, f"it answers {what}")
+        return HubUnreachable(self._settings.shown_endpoint, f"it answers {what}")
 
     def _offline(self) -> HubUnreachable:
         why = "it may not be asked (--offline, HF_HUB_OFFLINE), and what is needed was not kept"
-        return HubUnreachable(self._settings.endpoint, why, "Run this once without --offline.")
+        return HubUnreachable(self._settings.shown_endpoint, why, "Run this once without --offline.")

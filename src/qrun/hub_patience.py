@@ -1,6 +1,6 @@
 """How long the Hub is asked again, and when: the rules of waiting, for all requests of one session together.
 
-- What fails is tried again after growing pauses with jitter, until `retry_s` have passed since the first failure. The
+- What fails is tried again after growing pauses with jitter, until `retry_s` have passed since the first failure. That
   time is shared: while nothing of a kind succeeds, all its requests, at once or one after another, end together. So a
   Hub that is down costs `retry_s` once and not once a call.
 - A pause that the Hub asks for holds back every request of that kind. One longer than the time left is an error.
@@ -34,7 +34,7 @@ class _Outage:
 
 
 class Patience:
-    """What all requests of one session know of the Hub's state."""
+    """What all requests of one session know of the Hub's state. `endpoint` is for messages."""
 
     def __init__(self, endpoint: str, retry_s: float) -> None:
         self.endpoint = endpoint
@@ -49,7 +49,7 @@ class Patience:
         return Effort(self, kind)
 
     def close(self) -> None:
-        """Wake all who wait: their wait ends with HubUnreachable."""
+        """Wake all who wait: their wait ends with HubUnreachable, as does every later one."""
         self._closed.set()
 
     def sleep(self, seconds: float) -> None:
@@ -72,14 +72,14 @@ class Patience:
         now = time.monotonic()
         with self._lock:
             outage = self._outages.get(kind)
-            if outage is None or now - outage.last > self.retry_s + _LONGEST_PAUSE_S:
+            if outage is None or now - outage.last > self.retry_s + _LONGEST_PAUSE_S:  # else the same one goes on
                 outage = self._outages[kind] = _Outage(since=began, last=now)
             outage.last = now
             return outage.since
 
     def works(self, kind: Kind) -> None:
         """An answer of that kind came."""
-        if kind in self._outages:  # read without the lock: called for every piece of a download
+        if kind in self._outages:  # looked at without the lock: this is called for every piece of a download
             with self._lock:
                 self._outages.pop(kind, None)
 
@@ -90,8 +90,8 @@ class Effort:
     def __init__(self, patience: Patience, kind: Kind) -> None:
         self._patience = patience
         self._kind: Kind = kind
-        self._began = time.monotonic()  # the try under way
-        self._since: float | None = None  # the first failure since something worked
+        self._began = time.monotonic()  # the try under way, or the last bytes that came
+        self._ends: float | None = None  # when no further try is made; None: nothing has failed
         self._n_failed = 0
         self._why = ""
 
@@ -106,40 +106,35 @@ class Effort:
         self._began = time.monotonic()
 
     def left_s(self) -> float:
-        """The time left for this operation."""
-        retry_s = self._patience.retry_s
-        return retry_s if self._since is None else self._since + retry_s - time.monotonic()
+        """The time left for further tries."""
+        return self._patience.retry_s if self._ends is None else self._ends - time.monotonic()
 
-    def failed(self, why: str, *, since_now: bool = False) -> None:
-        """Pause before the next try. Raises HubUnreachable when the time is over.
-
-        `since_now`: the try had worked until now, so its own length does not count.
-        """
-        self._note(why, time.monotonic() if since_now else self._began)
-        began = self._since if self._since is not None else self._began
-        shared = self._patience.failing_since(self._kind, began) + self._patience.retry_s - time.monotonic()
-        left_s = min(self.left_s(), shared)
-        if left_s <= 0:
+    def failed(self, why: str) -> None:
+        """Pause before the next try. Raises HubUnreachable when the time is over."""
+        self._note(why)
+        if (left_s := self.left_s()) <= 0:
             self._give_up()
         self._patience.sleep(min(self._growing_pause_s(), left_s))
 
     def held_back(self, why: str, pause_s: float | None) -> None:
-        """The Hub wants fewer requests. Raises HubUnreachable when the time is over."""
-        self._note(why, self._began)
-        if self.left_s() <= 0 and not pause_s:
+        """The Hub wants fewer requests, after `pause_s` where it says so. `wait_turn` waits, or gives up."""
+        self._note(why)
+        if not pause_s and self.left_s() <= 0:
             self._give_up()
         self._patience.hold(self._kind, pause_s or self._growing_pause_s())
 
     def succeeded(self) -> None:
         """Bytes came: the time begins anew with the next failure."""
-        self._since, self._n_failed = None, 0
+        self._began = time.monotonic()
+        self._ends, self._n_failed = None, 0
         self._patience.works(self._kind)
 
-    def _note(self, why: str, since: float) -> None:
+    def _note(self, why: str) -> None:
         self._why = why
         self._n_failed += 1
-        if self._since is None:
-            self._since = since
+        since = self._patience.failing_since(self._kind, self._began)
+        ends = since + self._patience.retry_s
+        self._ends = ends if self._ends is None else min(self._ends, ends)
 
     def _growing_pause_s(self) -> float:
         longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._n_failed - 1, 16))

@@ -13,7 +13,7 @@ from huggingface_hub.errors import OIDCError
 from huggingface_hub.utils import logging as hub_logging
 
 from qrun import __version__
-from qrun.errors import HubUnreachable
+from qrun.errors import HubUnreachable, TokenRefused
 from qrun.hub_settings import HubSettings
 from qrun.hub_transport import HubTransport
 
@@ -25,8 +25,10 @@ def open_session(settings: HubSettings) -> HubTransport:
     _hush()
     headers = {"user-agent": user_agent()}
     if token := _token(settings):
+        if not (token.isascii() and token.isprintable()):  # h11 would refuse it, and quote it
+            raise TokenRefused("", f"{settings.shown_endpoint}/settings/tokens", logged_in=True)
         headers["authorization"] = f"Bearer {token}"
-    return HubTransport(settings.endpoint, retry_s=settings.retry_s, headers=headers)
+    return HubTransport(settings.shown_endpoint, retry_s=settings.retry_s, headers=headers)
 
 
 def user_agent() -> str:
@@ -50,7 +52,7 @@ def _token(settings: HubSettings) -> str | None:
     except (OSError, ValueError, OIDCError) as error:
         why = f"your token cannot be read ({type(error).__name__})"
         remedy = f"Log in again (hf auth login), or remove {settings.token_path}."
-        raise HubUnreachable(settings.endpoint, why, remedy) from error
+        raise HubUnreachable(settings.shown_endpoint, why, remedy) from error
 
 
 def _hush() -> None:

@@ -31,3 +31,10 @@ class HubSettings:
     offline: bool = False
     retry_s: float = DEFAULT_RETRY_S
     xet: bool = False  # QRUN_XET=1: by hf_xet where a repo has it
+
+    @property
+    def shown_endpoint(self) -> str:
+        """The endpoint as messages name it: without the user and password that a mirror's address may hold."""
+        scheme, separator, rest = self.endpoint.rpartition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

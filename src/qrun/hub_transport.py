@@ -27,9 +27,10 @@ from qrun.hub_patience import Effort, Kind, Patience
 
 __all__ = ["HubTransport"]
 
-_TIMEOUT_S = 10.0  # to connect, and between two pieces of an answer: huggingface_hub's own default
+_CONNECT_S = 10.0  # huggingface_hub's own default for all timeouts
+_READ_S: Mapping[Kind, float] = {"api": 20.0, "file": 10.0}  # between two pieces; the Hub thinks long over listings
 _LEAST_TIMEOUT_S = 2.0  # of a last try: a living Hub on a slow line answers within it
-_BODY_S = 60.0  # for an answer that is read whole: one that drips is broken
+_DRIP_S, _DRIP_BYTES_PER_S = 30.0, 4096  # an answer that is to be read whole and is slower than this is broken
 _MOST_REDIRECTS = 10
 _MOST_REFUSAL_BYTES = 65536
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=32)
@@ -39,10 +40,11 @@ _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 class HubTransport:
     """One session with the Hub, for any number of threads. `headers` go with every request that stays with the Hub."""
 
-    def __init__(self, endpoint: str, *, retry_s: float, headers: Mapping[str, str]) -> None:
-        self._endpoint = endpoint
-        self._patience = Patience(endpoint, retry_s)
-        self._client = httpx2.Client(timeout=_TIMEOUT_S, limits=_LIMITS, headers=dict(headers))
+    def __init__(self, name: str, *, retry_s: float, headers: Mapping[str, str]) -> None:
+        """`name` stands for the Hub in messages."""
+        self._name = name
+        self._patience = Patience(name, retry_s)
+        self._client = httpx2.Client(limits=_LIMITS, headers=dict(headers))
         self._lock = threading.Lock()
         self.n_requests: dict[Kind, int] = {"api": 0, "file": 0}
 
@@ -70,7 +72,7 @@ class HubTransport:
                 continue
             effort.succeeded()
             next_page = response.links.get("next", {}).get("url")
-            return Reply(response.status_code, response.headers, body, next_page, response.url != request.url)
+            return Reply(response.status_code, response.headers, body, next_page, _is_storage(response, request))
 
     def stream(self, url: str, start: int, stop: int, refuse: Callable[[Reply], None]) -> Generator[bytes]:
         """The bytes [start, stop) of a file as they come; fewer where the file ends before.
@@ -90,19 +92,19 @@ class HubTransport:
                     if response.is_success:
                         for piece in self._pieces(response, at, stop):
                             at += len(piece)
-                            effort.succeeded()
                             yield piece
+                            effort.succeeded()  # only now: the reader's own time does not count
                         if at >= min(stop, _size(response)):
                             return
                         raise httpx2.RemoteProtocolError("fewer bytes came than it named", request=request)
-                    refusal = _refusal(response, moved=response.url != request.url)
+                    refusal = _refusal(response, request)
             except httpx2.RequestError as error:
-                self._once_more(effort, error, since_now=at > start)
+                self._once_more(effort, error)
                 continue
-            if not refusal.moved:
+            if not refusal.from_storage:
                 refuse(refusal)
-                raise HubUnreachable(self._endpoint, f"it answers {_status(refusal.status)} to {request.url.path}")
-            effort.failed(f"its storage answers {_status(refusal.status)}", since_now=at > start)
+                raise HubUnreachable(self._name, f"it answers {_status(refusal.status)} to {request.url.path}")
+            effort.failed(f"its storage answers {_status(refusal.status)}")
 
     def close(self) -> None:
         """End the session. Who waits for it in another thread gets HubUnreachable."""
@@ -119,15 +121,16 @@ class HubTransport:
         try:
             return self._client.build_request("GET", url, params=params, headers=headers)
         except httpx2.InvalidURL as error:
-            raise HubUnreachable(self._endpoint, f"that is no address ({error})", "Check HF_ENDPOINT.") from error
+            raise HubUnreachable(self._name, f"that is no address ({error})", "Check HF_ENDPOINT.") from error
 
     @contextmanager
     def _opened(self, effort: Effort, kind: Kind, request: httpx2.Request) -> Iterator[httpx2.Response]:
         """The first answer that does not ask for another try, its body unread."""
         while True:
             effort.wait_turn()
-            seconds = min(_TIMEOUT_S, max(_LEAST_TIMEOUT_S, effort.left_s()))
-            request.extensions = {**request.extensions, "timeout": httpx2.Timeout(seconds).as_dict()}
+            most_s = max(_LEAST_TIMEOUT_S, effort.left_s())
+            timeout = httpx2.Timeout(min(_READ_S[kind], most_s), connect=min(_CONNECT_S, most_s))
+            request.extensions = {**request.extensions, "timeout": timeout.as_dict()}
             with self._followed(kind, request) as response:
                 if response.status_code not in _AGAIN:
                     yield response
@@ -144,7 +147,7 @@ class HubTransport:
         for _ in range(_MOST_REDIRECTS):
             with self._lock:
                 self.n_requests[kind] += 1
-            response = self._client.send(request, stream=True, follow_redirects=False)
+            response = self._sent(request)
             try:
                 if not response.has_redirect_location:
                     yield response
@@ -154,36 +157,47 @@ class HubTransport:
             finally:
                 response.close()
             request = following
-        raise HubUnreachable(self._endpoint, f"{request.url.host} redirects in a circle")
+        raise HubUnreachable(self._name, f"{request.url.host} redirects in a circle")
+
+    def _sent(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return self._client.send(request, stream=True, follow_redirects=False)
+        except RuntimeError as error:
+            if self._client.is_closed:  # by another thread, a moment ago
+                raise HubUnreachable(self._name, "the request was given up") from error
+            raise
 
     def _redirected(self, response: httpx2.Response) -> httpx2.Request:
         following = response.next_request
         if following is None or following.url.scheme not in ("http", "https"):
-            raise HubUnreachable(self._endpoint, f"{response.url.host} redirects to something that is no address")
+            raise HubUnreachable(self._name, f"{response.url.host} redirects to something that is no address")
         if response.url.scheme == "https" and following.url.scheme == "http":
-            raise HubUnreachable(self._endpoint, f"it redirects to {following.url.host} without encryption")
+            raise HubUnreachable(self._name, f"it redirects to {following.url.host} without encryption")
         return following
 
     def _pieces(self, response: httpx2.Response, at: int, stop: int) -> Iterator[bytes]:
         """The content from byte `at` on, never more than was asked for."""
         begins = _begins_at(response)
         if begins != at:
-            raise RangesIgnored(self._endpoint, f"{response.url.host} ignores the range that was asked for")
+            raise RangesIgnored(self._name, f"{response.url.host} ignores the range that was asked for")
         for piece in response.iter_raw():
             yield piece[: stop - at]
             at += len(piece)
             if at >= stop:
                 return
 
-    def _once_more(self, effort: Effort, error: httpx2.RequestError, *, since_now: bool = False) -> None:
+    def _once_more(self, effort: Effort, error: httpx2.RequestError) -> None:
         """Pause before the next try. Raises HubUnreachable where there is none."""
-        host = error.request.url.host
-        words = f"{host}: {_words(error)}"
+        if isinstance(error, httpx2.UnsupportedProtocol):
+            raise HubUnreachable(self._name, "that is no address", "HF_ENDPOINT begins with https://.") from error
+        if isinstance(error, httpx2.LocalProtocolError):  # its text quotes headers
+            raise HubUnreachable(self._name, "the request cannot be sent as it is") from error
+        words = f"{error.request.url.host}: {_words(error)}"
         if "CERTIFICATE_VERIFY_FAILED" in words:  # no time heals it
             remedy = "Set SSL_CERT_FILE to your organisation's certificates, or name another mirror with HF_ENDPOINT."
-            raise HubUnreachable(self._endpoint, words, remedy) from error
+            raise HubUnreachable(self._name, words, remedy) from error
         try:
-            effort.failed(words, since_now=since_now)
+            effort.failed(words)
         except HubUnreachable as end:
             raise end from error
 
@@ -191,18 +205,25 @@ class HubTransport:
 def _bounded(response: httpx2.Response, most_bytes: int) -> bytes:
     """The body, cut one byte above `most_bytes`. Raises ReadTimeout where it comes drop by drop."""
     body = bytearray()
-    ends = time.monotonic() + _BODY_S
+    began = time.monotonic()
     for piece in response.iter_bytes():
         body += piece
         if len(body) > most_bytes:
             break
-        if time.monotonic() > ends:
-            raise httpx2.ReadTimeout(f"an answer took more than {_BODY_S:.0f} s", request=response.request)
+        seconds = time.monotonic() - began
+        if seconds > _DRIP_S and len(body) < seconds * _DRIP_BYTES_PER_S:
+            raise httpx2.ReadTimeout(f"{len(body)} bytes in {seconds:.0f} s", request=response.request)
     return bytes(body[: most_bytes + 1])
 
 
-def _refusal(response: httpx2.Response, *, moved: bool) -> Reply:
-    return Reply(response.status_code, response.headers, _bounded(response, _MOST_REFUSAL_BYTES), moved=moved)
+def _refusal(response: httpx2.Response, request: httpx2.Request) -> Reply:
+    body = _bounded(response, _MOST_REFUSAL_BYTES)
+    return Reply(response.status_code, response.headers, body, from_storage=_is_storage(response, request))
+
+
+def _is_storage(response: httpx2.Response, request: httpx2.Request) -> bool:
+    """Whether what answered is not the Hub itself: an address it sent us to, without the Hub's own error headers."""
+    return response.url != request.url and {"x-error-code", "x-error-message"}.isdisjoint(response.headers)
 
 
 def _drain(response: httpx2.Response) -> None:
