@@ -67,3 +67,14 @@ def test_a_retry_time_that_is_no_number_is_refused_by_name():
     """A wrong setting is said in one line that names the variable."""
     with pytest.raises(UsageError, match="QRUN_HUB_RETRY_S must be a number"):
         read_config({"QRUN_HUB_RETRY_S": "soon"})
+
+
+def test_other_tools_models_are_looked_for_where_they_keep_them():
+    """Each tool's own variable moves its folder; without one it is the tool's default."""
+    moved = read_config({"OLLAMA_MODELS": "/a", "LLAMA_CACHE": "/b", "XDG_CACHE_HOME": "/c"}).places
+    default = read_config({}).places
+
+    assert (moved.ollama, moved.llamacpp) == ((Path("/a"),), (Path("/b"),))
+    assert default.ollama[0] == Path.home() / ".ollama" / "models"
+    assert Path.home() / ".lmstudio" in default.lmstudio
+    assert default.llamacpp[0].name == "llama.cpp"

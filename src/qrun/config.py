@@ -1,11 +1,13 @@
 """Settings and where each came from. The only module that reads the process environment; nothing writes it."""
 
 import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qrun.errors import UsageError
+from qrun.foreign_files import Places
 from qrun.hub_settings import DEFAULT_ENDPOINT, DEFAULT_RETRY_S, HubSettings
 
 __all__ = ["Config", "read_config"]
@@ -23,11 +25,22 @@ class Config:
     path: str
     environ: Mapping[str, str]  # handed to children: without our API key
     hub: HubSettings
+    places: Places = field(default_factory=Places)  # where other tools keep models
     api_key: str | None = None
 
     def engine_dir(self, runner: str) -> Path:
         """The folder of one runner's engine environments."""
         return self.data_dir / "engines" / runner
+
+    @property
+    def pins_dir(self) -> Path:
+        """The folder of the decisions that are kept."""
+        return self.data_dir / "pins"
+
+    @property
+    def ledger_dir(self) -> Path:
+        """The folder of the record of what qrun has stored in the Hub's cache."""
+        return self.data_dir / "stored"
 
 
 def read_config(environ: Mapping[str, str] | None = None) -> Config:
@@ -44,6 +57,7 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
         path=env.get("PATH", ""),
         environ={name: value for name, value in env.items() if name != "QRUN_API_KEY"},
         hub=_hub(env, cache_dir),
+        places=_places(env),
         api_key=env.get("QRUN_API_KEY") or None,
     )
 
@@ -64,6 +78,26 @@ def _hub(env: Mapping[str, str], cache_dir: Path) -> HubSettings:
         retry_s=_seconds(env, "QRUN_HUB_RETRY_S", DEFAULT_RETRY_S),
         xet=_is_on(env, "QRUN_XET"),
     )
+
+
+def _places(env: Mapping[str, str]) -> Places:
+    """Where Ollama (envconfig/config.go), LM Studio and llama.cpp (common/common.cpp) keep their models."""
+    named = env.get("OLLAMA_MODELS")
+    # On Linux its service runs as a user of its own, whose home this is.
+    homes = ("~/.ollama", "/usr/share/ollama/.ollama")
+    ollama = [Path(named)] if named else [Path(home) / "models" for home in homes]
+    return Places(
+        ollama=tuple(folder.expanduser() for folder in ollama),
+        lmstudio=tuple(Path(home).expanduser() for home in ("~/.lmstudio", "~/.cache/lm-studio")),
+        llamacpp=(_llamacpp_cache(env).expanduser(),),
+    )
+
+
+def _llamacpp_cache(env: Mapping[str, str]) -> Path:
+    if named := env.get("LLAMA_CACHE"):
+        return Path(named)
+    caches = {"darwin": "~/Library/Caches", "win32": env.get("LOCALAPPDATA") or "~/AppData/Local"}
+    return Path(caches.get(sys.platform) or env.get("XDG_CACHE_HOME") or "~/.cache") / "llama.cpp"
 
 
 def _is_on(env: Mapping[str, str], variable: str) -> bool:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from qrun.errors import UnsafeFile
 from qrun.model import Candidate, ModelFile
+from qrun.store_layout import check_paths
 
 __all__ = ["ForeignFiles", "Places", "Tool", "find_foreign", "foreign_path"]
 
@@ -55,13 +57,14 @@ def find_foreign(candidate: Candidate, places: Places) -> ForeignFiles | None:
     Shards count only where they lie beside each other under names that tell the engine where the next one is, so never
     Ollama's. What may not be read is as if it were not there.
     """
-    if candidate.format != "gguf" or candidate.repo_id is None or not all(map(_is_plain, candidate.files)):
+    if candidate.format != "gguf" or candidate.repo_id is None or not _are_plain(candidate.files):
         return None
-    for tool, sets in (
+    held: Sequence[tuple[Tool, Iterator[Sequence[Path]]]] = (
         ("Ollama", _in_ollama(candidate, places.ollama)),
         ("LM Studio", _in_lmstudio(candidate, places.lmstudio)),
         ("llama.cpp", _in_llamacpp(candidate, places.llamacpp)),
-    ):
+    )
+    for tool, sets in held:
         for paths in sets:
             if all(_is_whole(path, file) for path, file in zip(paths, candidate.files, strict=True)):
                 return ForeignFiles(tool, tuple(paths))
@@ -144,10 +147,13 @@ def _is_whole(path: Path, file: ModelFile) -> bool:
         return False
 
 
-def _is_plain(file: ModelFile) -> bool:
-    """Whether a file's name from the Hub stays in the folder it is put to."""
-    parts = file.path.split("/")
-    return not any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts)
+def _are_plain(files: Sequence[ModelFile]) -> bool:
+    """Whether names from the Hub stay in the folder they are put to."""
+    try:
+        check_paths(file.path for file in files)
+    except UnsafeFile:
+        return False
+    return True
 
 
 def _is_file(path: Path) -> bool:

@@ -17,6 +17,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("qrun.cli.serve:serve", "Serve MODEL on an OpenAI-compatible endpoint on this machine."),
     "run": ("qrun.cli.run:run", "Ask MODEL one PROMPT, or chat with it in the terminal."),
     "resolve": ("qrun.cli.resolve:resolve", "Show which files MODEL resolves to on this machine, and why."),
+    "pull": ("qrun.cli.pull:pull", "Fetch what each MODEL resolves to on this machine, and print its first file."),
+    "list": ("qrun.cli.list:list_", "List the models that are stored on this disk."),
+    "rm": (
+        "qrun.cli.rm:rm",
+        "Delete the stored repos of NAME, a repo or a base model, with all that is unfinished in them.",
+    ),
+    "verify": ("qrun.cli.verify:verify_", "Check the stored files of NAME, or all, against their checksums."),
+    "prune": (
+        "qrun.cli.prune:prune",
+        "Delete what qrun left behind: given-up downloads, wrong bytes, superseded revisions.",
+    ),
     "hardware": ("qrun.cli.hardware:hardware", "Show what this machine has, and what a model may use of it."),
     "engines": ("qrun.cli.engines:engines", "List the runners and their engines, or install one."),
     "doctor": ("qrun.cli.doctor:doctor", "Check this installation and say what to mend."),

@@ -18,7 +18,7 @@ from qrun.model import FORMATS
 from qrun.quant import parse_quant
 from qrun.request import GOALS, KV_TYPES, PLACEMENTS, Request
 
-__all__ = ["request_options", "yes_option"]
+__all__ = ["request_options", "requests_options", "yes_option"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -32,13 +32,21 @@ def request_options(command: Callable[..., _R]) -> Callable[..., _R]:
 
     @wraps(command)
     def with_request(*args: Any, **kwargs: Any) -> _R:
-        asked = {name: kwargs.pop(name) for name in _FIELDS if name in kwargs}  # --vision is not there yet
+        asked = _taken(kwargs)
         return command(*args, request=Request(**asked), **kwargs)
 
-    decorated: Callable[..., _R] = with_request
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated
+    return _decorated(with_request, click.argument("model"))
+
+
+def requests_options(command: Callable[..., _R]) -> Callable[..., _R]:
+    """As `request_options`, for one MODEL or several; the command is called with `requests: tuple[Request, ...]`."""
+
+    @wraps(command)
+    def with_requests(*args: Any, models: tuple[str, ...], **kwargs: Any) -> _R:
+        asked = _taken(kwargs)
+        return command(*args, requests=tuple(Request(model=model, **asked) for model in models), **kwargs)
+
+    return _decorated(with_requests, click.argument("models", metavar="MODEL...", nargs=-1, required=True))
 
 
 def yes_option(command: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -46,6 +54,19 @@ def yes_option(command: Callable[_P, _R]) -> Callable[_P, _R]:
     return click.option(
         "--yes", "assume_yes", is_flag=True, help="Answer every question with yes: installing an engine."
     )(command)
+
+
+def _taken(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What of a command's parameters makes the request; --vision is not there yet."""
+    return {name: kwargs.pop(name) for name in _FIELDS if name in kwargs}
+
+
+def _decorated(
+    command: Callable[..., _R], model: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[..., _R]:
+    for option in reversed((model, *_OPTIONS)):
+        command = option(command)
+    return command
 
 
 def _positive(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:  # noqa: ARG001  # click's
@@ -102,7 +123,6 @@ def _floor(ctx: click.Context, param: click.Parameter, value: float | None) -> f
 
 
 _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
-    click.argument("model"),
     click.option(
         "--goal",
         type=click.Choice(GOALS),

@@ -1,0 +1,73 @@
+"""`qrun pull MODEL...`: what each model resolves to here, fetched and verified."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from qrun.cli.options import requests_options
+from qrun.config import Config, read_config
+from qrun.errors import QrunError
+from qrun.here import Here, resolve_here
+from qrun.render_progress import show_transfer
+from qrun.render_pull import Pulled, show_pulled, show_refusal, show_warnings
+from qrun.request import Request
+from qrun.source import Report
+
+__all__ = ["pull"]
+
+
+@click.command()
+@requests_options
+@click.option(
+    "--hardware",
+    "hardware_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Decide for the machine that FILE (TOML) describes; every engine that runs there counts as installed.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def pull(*, requests: tuple[Request, ...], models_dir: Path | None, hardware_file: Path | None, as_json: bool) -> None:
+    """Fetch what each MODEL resolves to on this machine, and print its first file.
+
+    One that fails does not stop the others; the exit code is that of the first that failed.
+    """
+    config = read_config()
+    decided = [_decided(request, config, models_dir, hardware_file) for request in requests]
+    show_warnings([warning for one in decided if one.here for warning in one.here.resolution.warnings])
+    files = [file for one in decided if one.pulled.candidate for file in one.pulled.candidate.files]
+    with show_transfer(sum(file.size_bytes for file in files), len(files)) as report:
+        pulled = [_fetched(one, report) for one in decided]
+    show_pulled(pulled, as_json=as_json)
+    errors = [one.error for one in pulled if one.error is not None]
+    for error in errors[1:]:
+        show_refusal(error)
+    if errors:
+        raise errors[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A request and its decision. `here` is None where none could be made."""
+
+    pulled: Pulled
+    here: Here | None = None
+
+
+def _decided(request: Request, config: Config, models_dir: Path | None, hardware_file: Path | None) -> _Decided:
+    """What `request` resolves to. An engine that is not installed yet competes: nothing is started here."""
+    try:
+        here = resolve_here(request, config=config, models_dir=models_dir, hardware_file=hardware_file, assume_yes=True)
+        return _Decided(Pulled(request.model, candidate=here.resolution.require().candidate), here)
+    except QrunError as error:
+        return _Decided(Pulled(request.model, error=error))
+
+
+def _fetched(decided: _Decided, report: Report) -> Pulled:
+    pulled = decided.pulled
+    if decided.here is None or decided.here.source is None or pulled.candidate is None:
+        return pulled
+    try:
+        return replace(pulled, path=decided.here.source.local_path(pulled.candidate, report))
+    except QrunError as error:
+        return replace(pulled, error=error)
