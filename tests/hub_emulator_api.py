@@ -91,7 +91,7 @@ class Api:
         self.link_lifetime_s = 3600.0
         self._secret = secrets.token_bytes(16)
         self._linked: dict[str, Blob] = {}
-        self._rows: dict[tuple[str, str], str] = {}
+        self._rows: dict[tuple[str, str, str], str] = {}
 
     def changed(self) -> None:
         """A repo is new or moved: rows written before no longer hold."""
@@ -174,7 +174,7 @@ class Api:
     def _row(self, request: Request, repo: Repo, expand: list[str]) -> str:
         """A row as text, kept: a listing of thousands must not be slow because of us."""
         wanted = {name: request.flag(name) for name in ("full", "cardData", "config")}
-        key = (repo.repo_id, repr((wanted, expand)))
+        key = (repo.repo_id, repo.main.sha, repr((wanted, expand)))
         row = self._rows.get(key)
         if row is None:
             shown = told.listed(

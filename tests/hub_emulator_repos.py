@@ -182,14 +182,15 @@ class Shelf:
 
     def _tagged(self, tags: list[str]) -> Iterable[Repo]:
         if not tags:
-            return self.repos.values()
-        if self._by_tag is None:
-            by_tag: dict[str, set[str]] = {}
-            for repo in self.repos.values():
+            return list(self.repos.values())  # other threads may add to it
+        by_tag = self._by_tag
+        if by_tag is None:
+            by_tag = {}
+            for repo in list(self.repos.values()):
                 for tag in repo.tags:
                     by_tag.setdefault(tag, set()).add(repo.repo_id)
             self._by_tag = by_tag
-        chosen = set.intersection(*(self._by_tag.get(tag, set()) for tag in tags))
+        chosen = set.intersection(*(by_tag.get(tag, set()) for tag in tags))
         return [self.repos[repo_id] for repo_id in sorted(chosen)]
 
 
