@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qrun.ggml_types import GGML_TYPES
 from qrun.model import Format
 
-__all__ = ["BPW", "LabelTypes", "bracket", "fitting_row", "label_types"]
+__all__ = ["BPW", "LabelTypes", "attention_types", "bracket", "fitting_row", "head_type", "label_types"]
 
 _EXL_HEAD = "6bpw"
 # Bits per weight by type.
@@ -32,6 +32,7 @@ class LabelTypes:
     output: str | None = None
     experts: str | None = None
     in_gguf: bool = False
+    attention: tuple[str, str, str] | None = None  # of queries and keys, values, output; None: as the layers
 
 
 def label_types(format: Format, quant: str) -> LabelTypes:  # noqa: A002  # the contract's word (DESIGN section 2)
@@ -46,6 +47,13 @@ def label_types(format: Format, quant: str) -> LabelTypes:  # noqa: A002  # the 
     return LabelTypes(name)
 
 
+def head_type(types: LabelTypes, row: int) -> str | None:
+    """The type of the output head, or of embeddings that serve as one: Q8_0 where the label's own blocks do not fit."""
+    if types.in_gguf and row % _BLOCK.get(types.layers, 1):
+        return "Q8_0"
+    return fitting_row(types.output, row)
+
+
 def fitting_row(type_: str | None, row: int) -> str | None:
     """The type that a row of that length gets in a GGUF: one in smaller blocks where its own do not divide it."""
     if type_ is None or type_ not in _BLOCK or row % _BLOCK[type_] == 0:
@@ -54,21 +62,42 @@ def fitting_row(type_: str | None, row: int) -> str | None:
     return fallback if row % _SMALL_BLOCK == 0 else "F16"
 
 
-def bracket(main: str, wider: str | None, bpw: float) -> tuple[str, str | None]:
-    """The two types that layers of `bpw` bits are mixed of: those of the label, or their neighbours where need be.
+def bracket(types: LabelTypes, row: int, bpw: float) -> tuple[str, str | None]:
+    """The two types that layers of `bpw` bits are mixed of, the narrower first: the label's, or neighbours of them.
 
-    The second is None where one type alone comes next.
+    `row`: the width of most rows; those that blocks of 256 do not divide have another type. The second is None where
+    one type alone comes next.
     """
-    if main not in BPW:
+    main, wider = types.layers, types.wider
+    if not types.in_gguf or main not in BPW:
         return main, None
+    fitted = fitting_row(main, row) or main
+    if fitted != main:
+        main, wider = sorted((main, fitted), key=lambda one: BPW[one])
+    ladder = _ladder_of(main)
     if bpw < _BELOW * BPW[main]:
-        lower = [one for one in _LADDER if BPW[one] <= bpw]
-        return (lower[-1], main) if lower else (_LADDER[0], None)
+        lower = [one for one in ladder if BPW[one] <= bpw]
+        return (lower[-1], main) if lower else (main, None)
     if wider is None or bpw <= BPW[main]:
         return main, None
     if bpw > BPW[wider]:
-        wider = next((one for one in _LADDER if BPW[one] >= bpw), _LADDER[-1])
+        return wider, next((one for one in ladder if BPW[one] >= bpw), None)
     return main, wider
+
+
+def attention_types(types: LabelTypes, n_expert: int) -> tuple[str, str, str, str] | None:
+    """Of a model with experts: the types of queries, keys, values and attention's output; None: not known.
+
+    Eight experts (Mixtral) are a case of llama.cpp's own: keys and values are small beside them.
+    """
+    if types.attention is None:
+        return None
+    queries, values, output = types.attention
+    if n_expert != _MIXTRAL_EXPERTS:
+        return queries, queries, values, output
+    small = "Q4_K" if types.layers.startswith(("IQ1", "IQ2")) else "Q8_0"
+    small = max(small, types.layers, key=lambda one: BPW[one])
+    return queries, small, small, max("Q5_K", output, key=lambda one: BPW[one])
 
 
 # Label -> main type, wider type of the layers; type of embeddings with an output head beside them; of the head.
@@ -90,8 +119,8 @@ _MIXES: Mapping[str, tuple[str, str, str, str]] = {
     "Q5_1": ("Q5_1", "Q6_K", "Q5_1", "Q6_K"),
     "IQ1_S": ("IQ1_S", "IQ2_XXS", "Q2_K", "Q5_K"),
     "IQ1_M": ("IQ1_M", "IQ2_XXS", "Q2_K", "Q5_K"),
-    "IQ2_XXS": ("IQ2_XXS", "Q2_K", "Q2_K", "Q5_K"),
-    "IQ2_XS": ("IQ2_XS", "Q2_K", "Q2_K", "Q5_K"),
+    "IQ2_XXS": ("IQ2_XXS", "IQ3_S", "Q2_K", "Q5_K"),
+    "IQ2_XS": ("IQ2_XS", "IQ3_S", "Q2_K", "Q5_K"),
     "IQ2_S": ("IQ2_XS", "IQ3_S", "IQ3_S", "Q5_K"),
     "IQ2_M": ("IQ2_S", "IQ3_S", "IQ3_S", "Q5_K"),
     "IQ3_XXS": ("IQ3_XXS", "IQ3_S", "IQ3_S", "Q5_K"),
@@ -108,10 +137,36 @@ _MIXES: Mapping[str, tuple[str, str, str, str]] = {
     "BF16": ("BF16", "F32", "BF16", "BF16"),
     "F32": ("F32", "F32", "F32", "F32"),
 }
-_LADDER = (
-    *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K", "IQ3_XXS", "Q3_K"),
-    *("IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "F16", "F32"),
-)
+# Of models with experts, whose attention is a small part of the layers and gets more bits: queries and keys, values,
+# output. Values as with four or more heads to a key; all else as the layers.
+_ATTENTION: Mapping[str, tuple[str, str, str]] = {
+    "Q2_K": ("Q2_K", "Q4_K", "Q3_K"),
+    "Q2_K_S": ("Q2_K", "Q4_K", "Q2_K"),
+    "Q3_K_S": ("Q3_K", "Q3_K", "Q3_K"),
+    "Q3_K_M": ("Q3_K", "Q4_K", "Q4_K"),
+    "Q3_K_L": ("Q3_K", "Q5_K", "Q5_K"),
+    "Q4_K_S": ("Q4_K", "Q4_K", "Q4_K"),
+    "Q4_K_M": ("Q4_K", "Q5_K", "Q4_K"),
+    "Q5_K_S": ("Q5_K", "Q5_K", "Q5_K"),
+    "Q5_K_M": ("Q5_K", "Q6_K", "Q5_K"),
+    "IQ1_S": ("IQ1_S", "Q4_K", "IQ2_XXS"),
+    "IQ1_M": ("IQ1_M", "Q4_K", "IQ2_XXS"),
+    "IQ2_XXS": ("IQ2_XXS", "Q4_K", "IQ2_XXS"),
+    "IQ2_XS": ("IQ2_XS", "Q4_K", "IQ2_XS"),
+    "IQ2_S": ("IQ2_XS", "Q4_K", "IQ3_S"),
+    "IQ2_M": ("IQ2_S", "Q4_K", "IQ3_S"),
+    "IQ3_XXS": ("IQ2_S", "Q4_K", "IQ3_S"),
+    "IQ3_XS": ("IQ3_XXS", "Q4_K", "IQ3_S"),
+    "IQ3_S": ("IQ3_S", "Q4_K", "IQ3_S"),
+    "IQ3_M": ("IQ3_S", "Q4_K", "Q4_K"),
+    "IQ4_XS": ("IQ4_XS", "Q5_K", "IQ4_XS"),
+    "IQ4_NL": ("IQ4_NL", "Q5_K", "IQ4_NL"),
+}
+_MIXTRAL_EXPERTS = 8
+_WIDE = ("Q5_K", "Q6_K", "Q8_0", "F16", "F32")
+_K_LADDER = ("Q2_K", "Q3_K", "Q4_K", *_WIDE)
+_IQ_LADDER = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "IQ4_NL", *_WIDE)
+_LEGACY_LADDER = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", *_WIDE[1:])
 _BELOW = 0.98  # how much fewer bits than its main type a label's layers may have before another type is thought of
 _BLOCK: Mapping[str, int] = {one.name: one.block_size for one in GGML_TYPES.values() if one.block_size}
 _SMALL_BLOCK = 32
@@ -131,6 +186,12 @@ _LARGE = re.compile(r"(Q[2-8]_K|IQ[1-4])(?:_X{0,2}L)")
 _PLAIN: Mapping[str, str] = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_L", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K"}
 
 
+def _ladder_of(type_: str) -> tuple[str, ...]:
+    if type_.startswith(("IQ", "TQ")):
+        return _IQ_LADDER
+    return _LEGACY_LADDER if type_ in _LEGACY_LADDER and type_ not in _WIDE else _K_LADDER
+
+
 def _gguf_types(quant: str) -> LabelTypes:
     label = quant.upper().removeprefix("UD-")
     own_mix = quant.upper().startswith("UD-")
@@ -143,4 +204,5 @@ def _gguf_types(quant: str) -> LabelTypes:
     if large and not own_mix:
         embeddings = output = "Q8_0"
     experts = "MXFP4" if plain.startswith("MXFP4") else None
-    return LabelTypes(main, wider, embeddings, output, experts, in_gguf=True)
+    attention = _ATTENTION.get(plain, (main, main, main))
+    return LabelTypes(main, wider, embeddings, output, experts, in_gguf=True, attention=attention)

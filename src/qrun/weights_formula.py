@@ -4,6 +4,7 @@ Pure. What label and format say of embeddings and output head is taken off the f
 by their parameters.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from itertools import accumulate, pairwise
 from operator import add
 
 from qrun.gguf_header import TensorInfo
-from qrun.label_types import BPW, LabelTypes, bracket, fitting_row, label_types
+from qrun.label_types import BPW, LabelTypes, attention_types, bracket, fitting_row, head_type, label_types
 from qrun.model import Format, ModelShape, Weights
 from qrun.quant import label_bits
 from qrun.weights import weights_of
@@ -25,12 +26,19 @@ _F32_BYTES = 4
 _GGUF_BYTES_A_TOKEN = 45
 # Where the parts outside the layers would leave them less than this part of the mean bits, the label is no guide.
 _LEAST_BODY_PART = 0.5
+# What lies beside experts: at most so many times the bits of the experts, and of a layer with MXFP4 experts at most so
+# many times Q8_0's (or the label's).
+_MOST_FOR_ATTENTION = 4.0
+_SLACK = 1.1
 _WIDER_MATTERS = 0.02  # a part of the layers' weights, from which the largest tensor is one of the wider ones
 # A file that holds less than this part of the bits its label promises is not what it says. Honest files stay above:
 # a Q8_0 with a few Q6_K tensors, or llama.cpp's fallbacks, which only ever take more.
 _LEAST_PART = 0.75
 _MOST_QUANTIZED_BPW = 12.0  # a label of 8 bits or fewer over weights that are in truth 16 or 32 bits wide
 _LABEL_BITS_OF_QUANTS = 8
+
+
+_LEFT_IN_F32 = re.compile(r"ffn_gate_inp|ssm_(?:conv1d|a$|d$|dt)|shortconv\.conv|\.bias$|_norm\.|altup|laurel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class Params:
     rest: int = 0  # the final norm and the like
     other_input: int = 0
     largest: int = 0  # of a single tensor of any layer
+    vectors: tuple[int, ...] = ()  # the part of each layer that GGUFs keep in F32: norms, biases, routers
 
     @property
     def total(self) -> int:
@@ -53,7 +62,8 @@ class Params:
 
 def params_of(tensors: Sequence[TensorInfo], n_layer: int) -> Params:
     """The parameters of a model of these tensors, whatever their types."""
-    counted = weights_of([replace(tensor, size_bytes=tensor.n_elements) for tensor in tensors], n_layer)
+    counts = [replace(tensor, size_bytes=tensor.n_elements) for tensor in tensors]
+    counted = weights_of(counts, n_layer)
     outside = counted.token_embd_bytes + counted.output_bytes + counted.other_input_bytes
     return Params(
         token_embd=counted.token_embd_bytes,
@@ -63,7 +73,13 @@ def params_of(tensors: Sequence[TensorInfo], n_layer: int) -> Params:
         rest=counted.n_params - outside - sum(counted.layer_bytes),
         other_input=counted.other_input_bytes,
         largest=counted.largest_bytes,
+        vectors=weights_of([tensor for tensor in counts if _is_vector(tensor)], n_layer).layer_bytes,
     )
+
+
+def _is_vector(tensor: TensorInfo) -> bool:
+    """Whether llama.cpp leaves a tensor of a layer in F32 (llama-quant.cpp, tensor_allows_quantization)."""
+    return len(tensor.dims) == 1 or _LEFT_IN_F32.search(tensor.name) is not None
 
 
 def params_of_shape(shape: ModelShape, *, tied: bool) -> Params:
@@ -87,6 +103,7 @@ def params_of_shape(shape: ModelShape, *, tied: bool) -> Params:
         experts=(experts,) * shape.n_layer,
         rest=shape.n_embd,
         largest=experts // 3 or dense // 3,
+        vectors=(routed + 2 * shape.n_embd,) * shape.n_layer,
     )
 
 
@@ -142,9 +159,7 @@ class _Split:
         body = self._size_bytes - embeddings - output - other - rest
         experts = self._experts(body)
         expert_bytes = _shared(experts, params.experts)
-        others = [layer - expert for layer, expert in zip(params.layers, params.experts, strict=True)]
-        other_bytes = _shared(body - experts, others)
-        self._mix(body - experts, sum(others), 0 if experts else params.largest)
+        other_bytes = self._beside_experts(body - experts, largest=0 if experts else params.largest)
         return Weights(
             total_bytes=self._size_bytes,
             n_params=params.total,
@@ -152,7 +167,7 @@ class _Split:
             output_bytes=output,
             layer_bytes=tuple(map(add, expert_bytes, other_bytes)),
             expert_bytes=expert_bytes,
-            type_bytes=tuple(sorted(self._by_type.items(), key=lambda item: (-item[1], item[0]))),
+            type_bytes=tuple(sorted((+self._by_type).items(), key=lambda item: (-item[1], item[0]))),
             other_input_bytes=other,
             largest_bytes=self._largest_bytes,
         )
@@ -160,7 +175,7 @@ class _Split:
     def _outside(self) -> tuple[int, int, int, int]:
         """The bytes of embeddings, output head, further input tables, and of what is no matrix."""
         params, types = self._params, self._types
-        head = fitting_row(types.output, self._shape.n_embd)
+        head = head_type(types, self._shape.n_embd)
         table = fitting_row(types.embeddings, self._shape.n_embd) if params.output else head
         named: list[tuple[int, str | None]]
         named = [(params.token_embd, table), (params.output, head), (params.other_input, table)]
@@ -175,7 +190,6 @@ class _Split:
         for size_bytes, (_, type_) in zip(sizes, named, strict=True):
             self._by_type[type_ or types.layers] += size_bytes
         self._by_type["F32"] += rest
-        self._by_type = +self._by_type
         return sizes[0], sizes[1], sizes[2], rest
 
     def _bytes(self, count: int, type_: str | None) -> int:
@@ -183,34 +197,68 @@ class _Split:
         return int(count * bpw) // 8
 
     def _experts(self, body: int) -> int:
-        """The routed experts' bytes: of a type of their own, or their part of the layers."""
-        count = sum(self._params.experts)
+        """The routed experts' bytes: of a type of their own, or what the rest of the layers leaves."""
+        params, count = self._params, sum(self._params.experts)
         if not count:
             return 0
-        own = self._types.experts or ("MXFP4" if self._shape.architecture in _NATIVE_MXFP4 else None)
-        if own and (size_bytes := int(count * BPW[own]) // 8) < body:
+        if (own := self._own_type_of_experts(body)) is not None:
+            size_bytes = int(count * BPW[own]) // 8
             self._by_type[own] += size_bytes
-            self._largest_bytes = int(self._params.largest * BPW[own]) // 8
+            self._largest_bytes = int(params.largest * BPW[own]) // 8
             return size_bytes
-        size_bytes = body * count // sum(self._params.layers)
-        self._mix(size_bytes, count, self._params.largest)
+        even = body * count // sum(params.layers)
+        size_bytes = min(body, even) if self._types.attention is None else body - self._attention_bytes(body - even)
+        self._mix(size_bytes, count, params.largest)
         return size_bytes
+
+    def _own_type_of_experts(self, body: int) -> str | None:
+        """MXFP4 where label or architecture say so, and the rest of the layers has not too many bits for that."""
+        native = self._shape.architecture in _NATIVE_MXFP4
+        own = self._types.experts or ("MXFP4" if native and self._types.in_gguf else None)
+        if own is None:
+            return None
+        others = sum(self._params.layers) - sum(self._params.experts)
+        left = body - int(sum(self._params.experts) * BPW[own]) // 8
+        most = _SLACK * max(BPW["Q8_0"], BPW.get(self._types.layers, 0.0))
+        return own if 0 < 8 * left < most * others else None
+
+    def _attention_bytes(self, even: int) -> int:
+        """What lies beside the experts, at the label's types; `even`: what it would be with the experts' bits."""
+        params, shape = self._params, self._shape
+        named = attention_types(self._types, shape.n_expert)
+        if named is None or not all(one in BPW for one in named):
+            return even
+        n_kv = max(layer.n_head_kv for layer in shape.layers)
+        queries, keys, values, output = (BPW[fitting_row(one, shape.n_embd) or one] for one in named)
+        bpw = (shape.n_head * (queries + output) + n_kv * (keys + values)) / (2 * shape.n_head + 2 * n_kv)
+        vectors = sum(params.vectors)
+        matrices = sum(params.layers) - sum(params.experts) - vectors
+        wanted = int(matrices * bpw) // 8 + _F32_BYTES * vectors
+        return min(wanted, int(_MOST_FOR_ATTENTION * even))
+
+    def _beside_experts(self, size_bytes: int, *, largest: int) -> tuple[int, ...]:
+        """Each layer's bytes without its experts."""
+        params = self._params
+        counts = [layer - expert for layer, expert in zip(params.layers, params.experts, strict=True)]
+        vectors = _F32_BYTES * sum(params.vectors) if self._types.in_gguf else 0
+        if vectors < size_bytes // 2:
+            self._by_type["F32"] += vectors
+            self._mix(size_bytes - vectors, sum(counts) - vectors // _F32_BYTES, largest)
+        else:
+            self._mix(size_bytes, sum(counts), largest)
+        return _shared(size_bytes, counts)
 
     def _mix(self, size_bytes: int, count: int, largest: int) -> None:
         """Count `size_bytes` for `count` weights to the label's types, so that their bits come out right."""
-        if not count:
+        if count <= 0:
             return
         bpw = 8 * size_bytes / count
-        main, wider = self._types.layers, self._types.wider
-        if self._types.in_gguf:
-            fitted = fitting_row(main, self._shape.n_embd) or main
-            main, wider = (fitted, main) if fitted != main else bracket(main, wider, bpw)
-            main, wider = bracket(main, wider, bpw)
+        main, wider = bracket(self._types, self._shape.n_embd, bpw)
         part = _part_of_wider(bpw, main, wider)
-        wider_bytes = int(part * count * BPW[wider]) // 8 if wider and part else 0
+        wider_bytes = int(part * count * BPW[wider]) // 8 if wider else 0
         self._by_type[main] += size_bytes - wider_bytes
-        if wider_bytes:
-            self._by_type[wider or main] += wider_bytes
+        if wider:
+            self._by_type[wider] += wider_bytes
         if largest:
             self._largest_bytes = int(largest * (BPW[wider] if wider and part > _WIDER_MATTERS else bpw)) // 8
 
