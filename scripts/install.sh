@@ -306,7 +306,7 @@ uninstall() {
     uv tool uninstall "$package" </dev/null >/dev/null 2>&1 || :
     remove "$uv_tool"
   fi
-  remove_folder "${QRUN_DATA_DIR:+named}" "$data" engines tool
+  remove_folder "${QRUN_DATA_DIR:+named}" "$data" engines pins stored tool
   remove_folder "${QRUN_CACHE_DIR:+named}" "$cache" hub wheels
   remove_folder "${QRUN_STATE_DIR:+named}" "$state" crash.log engines install.log logs
   if [ -n "$removed" ]; then say "qrun is removed."; else say "qrun is not installed here: nothing was removed."; fi
@@ -380,11 +380,12 @@ give_up() {
   die 1 "$@"
 }
 
-# pip and uv say why in the first line of their error; what follows explains it.
+# pip says why in the first line of its error; uv in the first and in the last of its causes.
 telling_line() {
   line=$(grep -m 1 -E '^(ERROR|error|Error)|No space left|×' "$log" | sed 's/^ERROR: //; s/^error: //; s/\.$//') || :
+  cause=$(sed -n 's/^ *cause: //p' "$log" | tail -n 1)
   [ -n "$line" ] || line=$(tail -n 1 "$log")
-  printf '%s\n' "$line"
+  printf '%s\n' "$line${cause:+ ($cause)}"
 }
 
 main "$@"

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import TEST_HOME
+from install_homes import dependencies, install_uv, python
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # pip resolves and installs: minutes on a busy machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +44,27 @@ def test_an_installed_qrun_lists_its_runners(tmp_path, editable):
 
     assert "llamacpp" in {engine["runner"] for engine in listed["engines"]}
     assert imported_from.is_relative_to(ROOT / "src" if editable else environment)
+
+
+@pytest.mark.parametrize("what", ["checkout", "wheel from the sdist"])
+def test_a_qrun_installed_by_uv_lists_its_runners(tmp_path, built, what):
+    """`uv tool install .`, and of the wheel that the sdist gives, each make a `qrun` that finds its runner."""
+    (TEST_HOME / "cache").mkdir(parents=True, exist_ok=True)
+    wheels = dependencies(TEST_HOME / "cache")
+    uv = install_uv(wheels, tmp_path / "uv")
+    folders = {
+        "UV_TOOL_DIR": str(tmp_path / "tools"),
+        "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+        "UV_CACHE_DIR": str(TEST_HOME / "cache" / "uv"),
+    }
+    offline = {"UV_NO_CONFIG": "1", "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_FIND_LINKS": str(wheels)}
+    source = ROOT if what == "checkout" else built[1]
+    uv_install = [uv, "tool", "install", "--quiet", "--reinstall-package", "qrun-llm", "--python", python(), source]
+    _run(*uv_install, cwd=tmp_path, **folders, **offline)
+
+    listed = json.loads(_run(tmp_path / "bin" / "qrun", "engines", "--json", cwd=tmp_path))
+
+    assert "llamacpp" in {engine["runner"] for engine in listed["engines"]}
 
 
 def test_the_wheel_from_the_sdist_holds_every_file_of_the_packages(built):
@@ -94,11 +118,11 @@ def _script(environment, name):
     return folder / name
 
 
-def _run(*argv, cwd=None):
+def _run(*argv, cwd=None, **settings):
     # Isolated from the packages and settings of whoever runs the tests.
     environ = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     done = subprocess.run(
-        argv, check=False, capture_output=True, text=True, cwd=cwd, env=environ | {"PYTHONNOUSERSITE": "1"}
+        argv, check=False, capture_output=True, text=True, cwd=cwd, env=environ | {"PYTHONNOUSERSITE": "1"} | settings
     )
     if done.returncode:
         pytest.fail(f"{' '.join(map(str, argv))} exited {done.returncode}:\n{done.stdout}\n{done.stderr}"[-4000:])
