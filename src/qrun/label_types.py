@@ -7,7 +7,7 @@ bitsandbytes keep both in 16, MLX quantizes both like the layers.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qrun.ggml_types import GGML_TYPES
 from qrun.model import Format
@@ -33,6 +33,7 @@ class LabelTypes:
     experts: str | None = None
     in_gguf: bool = False
     attention: tuple[str, str, str] | None = None  # of queries and keys, values, output; None: as the layers
+    plain: "LabelTypes | None" = None  # what publishers mean by the label otherwise, where this leaves too few bits
 
 
 def label_types(format: Format, quant: str) -> LabelTypes:  # noqa: A002  # the contract's word (DESIGN section 2)
@@ -180,10 +181,17 @@ _FALLBACK: Mapping[str, str] = {
     "TQ2_0": "Q4_0",
 }
 _FLOATS: Mapping[str, str] = {"bf16": "BF16", "f16": "F16", "f32": "F32"}
-# bartowski's `_L` and `_XL` are the plain mix with embeddings and output in Q8_0; Unsloth's `UD-..._XL` are mixes of
-# their own.
+# bartowski's `_L` and `_XL` are the plain mix with embeddings and output in Q8_0; Unsloth's `Q2_K_L` has narrower ones,
+# and its `UD-..._XL` are mixes of their own.
 _LARGE = re.compile(r"(Q[2-8]_K|IQ[1-4])(?:_X{0,2}L)")
-_PLAIN: Mapping[str, str] = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_L", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K"}
+_PLAIN: Mapping[str, str] = {
+    "Q2_K": "Q2_K",
+    "Q3_K": "Q3_K_L",
+    "Q4_K": "Q4_K_M",
+    "Q5_K": "Q5_K_M",
+    "Q6_K": "Q6_K",
+    "Q8_K": "Q8_0",
+}
 
 
 def _ladder_of(type_: str) -> tuple[str, ...]:
@@ -194,15 +202,20 @@ def _ladder_of(type_: str) -> tuple[str, ...]:
 
 def _gguf_types(quant: str) -> LabelTypes:
     label = quant.upper().removeprefix("UD-")
-    own_mix = quant.upper().startswith("UD-")
     large = None if label in _MIXES else _LARGE.fullmatch(label)
-    plain = _PLAIN.get(large[1], label) if large else label
-    mix = _MIXES.get(plain)
-    if mix is None:
+    name = _PLAIN.get(large[1], label) if large else label
+    if name not in _MIXES:
         return LabelTypes(label, in_gguf=True)
-    main, wider, embeddings, output = mix
-    if large and not own_mix:
-        embeddings = output = "Q8_0"
-    experts = "MXFP4" if plain.startswith("MXFP4") else None
-    attention = _ATTENTION.get(plain, (main, main, main))
-    return LabelTypes(main, wider, embeddings, output, experts, in_gguf=True, attention=attention)
+    main, wider, embeddings, output = _MIXES[name]
+    plain = LabelTypes(
+        layers=main,
+        wider=wider,
+        embeddings=embeddings,
+        output=output,
+        experts="MXFP4" if name.startswith("MXFP4") else None,
+        in_gguf=True,
+        attention=_ATTENTION.get(name, (main, main, main)),
+    )
+    if not large or quant.upper().startswith("UD-"):
+        return plain
+    return replace(plain, embeddings="Q8_0", output="Q8_0", plain=plain)

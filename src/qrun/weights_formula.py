@@ -34,7 +34,9 @@ _WIDER_MATTERS = 0.02  # a part of the layers' weights, from which the largest t
 # A file that holds less than this part of the bits its label promises is not what it says. Honest files stay above:
 # a Q8_0 with a few Q6_K tensors, or llama.cpp's fallbacks, which only ever take more.
 _LEAST_PART = 0.75
-_MOST_QUANTIZED_BPW = 12.0  # a label of 8 bits or fewer over weights that are in truth 16 or 32 bits wide
+# A label of 8 bits or fewer over weights that are in truth 16 or 32 bits wide. Unsloth's UD-Q8_K_XL, with some tensors
+# in BF16, reaches 12.
+_MOST_QUANTIZED_BPW = 14.0
 _LABEL_BITS_OF_QUANTS = 8
 
 
@@ -125,7 +127,11 @@ def weights_by_formula(
         params = params_of_shape(shape, tied=shape.architecture in _ALWAYS_TIED if tied is None else tied)
     elif tied:
         params = replace(params, output=0)
-    return _Split(shape, params, label_types(format, quant), size_bytes).weights()
+    types = label_types(format, quant)
+    split = _Split(shape, params, types, size_bytes)
+    if types.plain and split.body_bpw() < BPW[types.layers]:
+        split = _Split(shape, params, types.plain, size_bytes)
+    return split.weights()
 
 
 def contradicts_label(weights: Weights, quant: str) -> str | None:
@@ -152,6 +158,11 @@ class _Split:
         self._by_type: Counter[str] = Counter()
         self._largest_bytes = 0
 
+    def body_bpw(self) -> float:
+        """The bits per weight that the label's embeddings and output head leave the layers."""
+        outside = sum(self._bytes(*one) for one in self._named())
+        return 8 * (self._size_bytes - outside - self._rest()) / sum(self._params.layers)
+
     def weights(self) -> Weights:
         """The whole, with every part."""
         params = self._params
@@ -172,23 +183,26 @@ class _Split:
             largest_bytes=self._largest_bytes,
         )
 
-    def _outside(self) -> tuple[int, int, int, int]:
-        """The bytes of embeddings, output head, further input tables, and of what is no matrix."""
+    def _named(self) -> list[tuple[int, str | None]]:
+        """Weights and type of embeddings, output head and further input tables."""
         params, types = self._params, self._types
         head = head_type(types, self._shape.n_embd)
         table = fitting_row(types.embeddings, self._shape.n_embd) if params.output else head
-        named: list[tuple[int, str | None]]
-        named = [(params.token_embd, table), (params.output, head), (params.other_input, table)]
-        sizes = [self._bytes(*one) for one in named]
-        vocabulary = _GGUF_BYTES_A_TOKEN * self._shape.n_vocab if types.in_gguf else 0
-        rest = _F32_BYTES * params.rest + vocabulary
-        left = self._size_bytes - sum(sizes) - rest
-        if 8 * left < _LEAST_BODY_PART * self._mean_bpw * sum(params.layers):
+        return [(params.token_embd, table), (params.output, head), (params.other_input, table)]
+
+    def _rest(self) -> int:
+        """The bytes of what is no matrix: the last norm, and a GGUF's vocabulary."""
+        return _F32_BYTES * self._params.rest + _GGUF_BYTES_A_TOKEN * self._shape.n_vocab * self._types.in_gguf
+
+    def _outside(self) -> tuple[int, int, int, int]:
+        """The bytes outside the layers: embeddings, output head, further input tables, the rest."""
+        named, rest = self._named(), self._rest()
+        if self.body_bpw() < _LEAST_BODY_PART * self._mean_bpw:
             named = [(count, None) for count, _ in named]
-            sizes = [self._bytes(*one) for one in named]
-            rest = int(params.rest * self._mean_bpw) // 8
+            rest = self._bytes(self._params.rest, None)
+        sizes = [self._bytes(*one) for one in named]
         for size_bytes, (_, type_) in zip(sizes, named, strict=True):
-            self._by_type[type_ or types.layers] += size_bytes
+            self._by_type[type_ or self._types.layers] += size_bytes
         self._by_type["F32"] += rest
         return sizes[0], sizes[1], sizes[2], rest
 
@@ -207,7 +221,7 @@ class _Split:
             self._largest_bytes = int(params.largest * BPW[own]) // 8
             return size_bytes
         even = body * count // sum(params.layers)
-        size_bytes = min(body, even) if self._types.attention is None else body - self._attention_bytes(body - even)
+        size_bytes = max(0, body - self._attention_bytes(body - even))
         self._mix(size_bytes, count, params.largest)
         return size_bytes
 
