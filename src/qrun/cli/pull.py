@@ -1,12 +1,13 @@
 """`qrun pull MODEL...`: what each model resolves to here, fetched and verified."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from qrun.cli.options import requests_options
-from qrun.config import Config, read_config
+from qrun.config import read_config
 from qrun.errors import QrunError
 from qrun.here import Here, resolve_here
 from qrun.render_progress import show_transfer
@@ -27,13 +28,27 @@ __all__ = ["pull"]
     help="Decide for the machine that FILE (TOML) describes; every engine that runs there counts as installed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def pull(*, requests: tuple[Request, ...], models_dir: Path | None, hardware_file: Path | None, as_json: bool) -> None:
+def pull(
+    *,
+    requests: tuple[Request, ...],
+    models_dir: Path | None,
+    hardware_file: Path | None,
+    as_json: bool,
+    **asking: bool,  # how the Hub may be asked, as resolve_here takes it
+) -> None:
     """Fetch what each MODEL resolves to on this machine, and print its first file.
 
     One that fails does not stop the others; the exit code is that of the first that failed.
     """
     config = read_config()
-    decided = [_decided(request, config, models_dir, hardware_file) for request in requests]
+
+    def decide(request: Request) -> Here:
+        # An engine that is not installed yet competes: nothing is started here.
+        return resolve_here(
+            request, config=config, models_dir=models_dir, hardware_file=hardware_file, assume_yes=True, **asking
+        )
+
+    decided = [_decided(request, decide) for request in requests]
     show_warnings([warning for one in decided if one.here for warning in one.here.resolution.warnings])
     files = [file for one in decided if one.pulled.candidate for file in one.pulled.candidate.files]
     with show_transfer(sum(file.size_bytes for file in files), len(files)) as report:
@@ -54,10 +69,9 @@ class _Decided:
     here: Here | None = None
 
 
-def _decided(request: Request, config: Config, models_dir: Path | None, hardware_file: Path | None) -> _Decided:
-    """What `request` resolves to. An engine that is not installed yet competes: nothing is started here."""
+def _decided(request: Request, decide: Callable[[Request], Here]) -> _Decided:
     try:
-        here = resolve_here(request, config=config, models_dir=models_dir, hardware_file=hardware_file, assume_yes=True)
+        here = decide(request)
         return _Decided(Pulled(request.model, candidate=here.resolution.require().candidate), here)
     except QrunError as error:
         return _Decided(Pulled(request.model, error=error))
@@ -65,9 +79,9 @@ def _decided(request: Request, config: Config, models_dir: Path | None, hardware
 
 def _fetched(decided: _Decided, report: Report) -> Pulled:
     pulled = decided.pulled
-    if decided.here is None or decided.here.source is None or pulled.candidate is None:
+    if decided.here is None:
         return pulled
     try:
-        return replace(pulled, path=decided.here.source.local_path(pulled.candidate, report))
+        return replace(pulled, path=decided.here.model_path(report))
     except QrunError as error:
         return replace(pulled, error=error)
