@@ -52,9 +52,10 @@ def add_listing(
     *,
     tags: Tags,
     copies: int,
+    headers: bool,
 ) -> None:
     """Hand every repo of the listing to `add_repo`, and every old id to `add_alias`."""
-    for listed in [*listing(), *(copy for n in range(copies) for copy in _copied(n))]:
+    for listed in _repeated(listing(headers=headers), copies):
         tells = tags == "all" or (tags == "old" and listed.owner in _NEWER_PUBLISHERS)
         base = listed.base if tells else None
         add_repo(
@@ -75,10 +76,22 @@ def add_listing(
             add_alias(alias, row["base_repo_id"])
 
 
-@lru_cache(maxsize=1)
-def listing() -> tuple[Listed, ...]:
-    """Every repo: the quants of the listing, those of further formats, and the bases of both."""
+@lru_cache(maxsize=2)
+def listing(*, headers: bool = False) -> tuple[Listed, ...]:
+    """Every repo: the quants of the listing, those of further formats, and the bases of both.
+
+    With `headers`, the GGUFs of bases whose dimensions are known begin with a true header where one can be made.
+    """
     configs = {row["base_repo_id"]: row["config"] for row in _rows("configs.jsonl")}
+    if headers:
+        from hub_data_headers import with_headers  # it needs gguf and numpy, which take their time
+
+        return tuple(
+            replace(one, files=with_headers(one.repo_id, one.files, one.base, configs[one.base]))
+            if one.base in configs
+            else one
+            for one in listing()
+        )
     base_of = {repo: row["base_repo_id"] for row in _rows("bases.jsonl") for repo in row["repos"]}
     bases = dict.fromkeys([*(row["base_repo_id"] for row in _rows("bases.jsonl")), *configs])
     bases |= dict.fromkeys(row["base_repo_id"] for row in _rows("other_formats.jsonl"))
@@ -122,9 +135,11 @@ def _without_made_up(files: Files, listed: Listed | None) -> Files:
     return {path: held for path, held in files.items() if path in listed.files or not path.endswith(".safetensors")}
 
 
-def _copied(n: int) -> Iterator[Listed]:
-    for listed in listing():
-        if not listed.is_base:
+def _repeated(repos: tuple[Listed, ...], copies: int) -> Iterator[Listed]:
+    yield from repos
+    quants = [listed for listed in repos if not listed.is_base]
+    for n in range(copies):
+        for listed in quants:
             yield replace(listed, repo_id=f"{listed.owner}-copy{n + 1}/{listed.repo_id.partition('/')[2]}")
 
 

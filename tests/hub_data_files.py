@@ -7,13 +7,14 @@ import json
 import re
 from collections.abc import Mapping
 
-__all__ = ["Files", "base_files", "gguf_facts", "made_up_files", "mlx_config", "n_params"]
+__all__ = ["ARCHITECTURES", "Files", "base_files", "gguf_facts", "made_up_files", "mlx_config", "n_params"]
 
 Files = Mapping[str, bytes | int]
 
 _SHARD_BYTES = 4_990_000_000  # where transformers begins a new file; EXL2 at 8 GB
 _EXL2_SHARD_BYTES = 8_000_000_000
-_ARCHITECTURES = {
+# llama.cpp's names for the `model_type` of a config.json, where they differ.
+ARCHITECTURES = {
     "mistral": "llama",
     "mixtral": "llama",
     "qwen3_moe": "qwen3moe",
@@ -74,7 +75,7 @@ def gguf_facts(config: Mapping) -> Mapping[str, object]:
     kind = str(text["model_type"])
     return {
         "total": n_params(config),
-        "architecture": _ARCHITECTURES.get(kind, kind),
+        "architecture": ARCHITECTURES.get(kind, kind),
         "context_length": text["max_position_embeddings"],
     }
 

@@ -131,13 +131,16 @@ class HubEmulator:
             repo_ids.append(repo_id)
         return repo_ids
 
-    def add_listing(self, *, tags: Literal["all", "old", "none"] = "old", copies: int = 0) -> None:
+    def add_listing(
+        self, *, tags: Literal["all", "old", "none"] = "old", copies: int = 0, headers: bool = False
+    ) -> None:
         """The real listing of tests/data/hub: over a thousand repos by names and sizes, their bases among them.
 
         `tags`: which quants say what they are made from: "all", only the newer publishers' ("old"), or "none".
-        `copies`: how often the whole is repeated under other owners.
+        `copies`: how often the whole is repeated under other owners. `headers`: GGUFs begin with a true header where
+        the base's dimensions are known and the label allows one; all else, and everything without, is zeros.
         """
-        add_listing(self.add_repo, self.add_alias, tags=tags, copies=copies)
+        add_listing(self.add_repo, self.add_alias, tags=tags, copies=copies, headers=headers)
 
     def add_token(self, token: str, user: str = "someone") -> None:
         """Let `token` be a valid one: it may read what is public, and no gated repo."""
@@ -244,12 +247,13 @@ def _main() -> None:
     parser.add_argument("--listing", action="store_true", help="the real listing: names and sizes, no weights")
     parser.add_argument("--tags", choices=("all", "old", "none"), default="old", help="which quants name their base")
     parser.add_argument("--copies", type=int, default=0, help="repeat the listing under so many other owners")
+    parser.add_argument("--headers", action="store_true", help="true headers before the zeros of the listing's GGUFs")
     parser.add_argument("--folder", type=Path, action="append", default=[], help="ORG/NAME/files with real bytes")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     options = parser.parse_args()
     with HubEmulator(port=options.port) as hub:
         if options.listing:
-            hub.add_listing(tags=options.tags, copies=options.copies)
+            hub.add_listing(tags=options.tags, copies=options.copies, headers=options.headers)
         for folder in options.folder:
             hub.add_folder(folder)
         print(hub.endpoint, flush=True)

@@ -6,7 +6,7 @@ A blob knows its size and ids without holding its bytes: they lie in memory, in 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -32,7 +32,7 @@ def is_lfs(path: str, size_bytes: int) -> bool:
 
 @dataclass(frozen=True)
 class Blob:
-    """The bytes of one file: `head` first, then the file `source`, or zeros up to `size_bytes`.
+    """The bytes of one file: those of the file `source`, or `head` and then zeros up to `size_bytes`.
 
     `claimed_sha256` is the id of bytes that were never made (a name and a size out of a listing): a download of them
     does not verify, and is not meant to.
@@ -43,6 +43,12 @@ class Blob:
     head: bytes = b""
     source: Path | None = None
     claimed_sha256: str | None = None
+    make_head: Callable[[], bytes] | None = None
+
+    @cached_property
+    def start(self) -> bytes:
+        """What stands before the zeros; made when it is first read, where `make_head` makes it."""
+        return self.make_head() if self.make_head else self.head
 
     @cached_property
     def sha256(self) -> str:
@@ -84,8 +90,8 @@ class Blob:
         return b"".join(self.pieces(0, self.size_bytes))
 
     def _piece(self, start: int, stop: int) -> memoryview:
-        if start < len(self.head):
-            return memoryview(self.head)[start:stop]
+        if self.source is None and start < len(self.start):
+            return memoryview(self.start)[start:stop]
         if self.source is None:
             return _ZEROS[: stop - start]
         with self.source.open("rb", buffering=0) as file:

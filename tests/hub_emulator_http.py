@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if answer.blob is None:
             return self._send_pieces([memoryview(answer.body)], seen, fault)
-        if fault is None and answer.blob.source is not None and not answer.blob.head:
+        if fault is None and answer.blob.source is not None:
             return self._send_file(answer, seen)
         return self._send_pieces(answer.blob.pieces(answer.start, answer.stop), seen, fault)
 

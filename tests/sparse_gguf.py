@@ -13,7 +13,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGUFWriter
 from gguf import GGMLQuantizationType as Type
 
-__all__ = ["MODELS", "Dims", "write_sparse", "write_tensors"]
+__all__ = ["MODELS", "Dims", "Tensor", "keys_of", "tensors_of", "write_sparse", "write_tensors"]
 
 Tensor = tuple[str, tuple[int, ...], Type]
 
@@ -92,6 +92,11 @@ MODELS = {
 
 def write_sparse(path: Path, dims: Dims) -> Path:
     """Write the header of a model of `dims`, and a hole for its weights."""
+    return write_tensors(path, dims.arch, keys_of(dims), tensors_of(dims))
+
+
+def keys_of(dims: Dims) -> dict[str, object]:
+    """The metadata of a model of `dims`, without the architecture's name in front."""
     keys: dict[str, object] = {
         "context_length": 131072,
         "embedding_length": dims.n_embd,
@@ -110,7 +115,20 @@ def write_sparse(path: Path, dims: Dims) -> Path:
         keys["attention.sliding_window"] = dims.window
     if dims.moe:
         keys |= dict(zip(("expert_count", "expert_used_count", "expert_feed_forward_length"), dims.moe, strict=True))
-    return write_tensors(path, dims.arch, keys | dims.more, _tensors(dims))
+    return keys | dims.more
+
+
+def tensors_of(dims: Dims) -> list[Tensor]:
+    """Every tensor of a model of `dims`: its name, its widths (the row first) and its type."""
+    n_embd, table = dims.n_embd, (dims.n_embd, dims.n_vocab)
+    tensors: list[Tensor] = [("token_embd.weight", table, dims.embd_type or dims.type)]
+    for layer in range(dims.n_layer):
+        of_layer = [*_attention(dims), *_norms(dims), *(_experts(dims) if dims.moe else _feed_forward(dims))]
+        tensors += [(f"blk.{layer}.{name}", shape, type_) for name, shape, type_ in of_layer]
+    tensors.append(("output_norm.weight", (n_embd,), Type.F32))
+    if not dims.tied:
+        tensors.append(("output.weight", table, dims.output_type))
+    return tensors
 
 
 def write_tensors(path: Path, arch: str, keys: dict[str, object], tensors: list[Tensor]) -> Path:
@@ -149,18 +167,6 @@ def _add(writer: GGUFWriter, key: str, value: object) -> None:
         writer.add_string(key, value)
     else:
         writer.add_array(key, value)
-
-
-def _tensors(dims: Dims) -> list[Tensor]:
-    n_embd, table = dims.n_embd, (dims.n_embd, dims.n_vocab)
-    tensors: list[Tensor] = [("token_embd.weight", table, dims.embd_type or dims.type)]
-    for layer in range(dims.n_layer):
-        of_layer = [*_attention(dims), *_norms(dims), *(_experts(dims) if dims.moe else _feed_forward(dims))]
-        tensors += [(f"blk.{layer}.{name}", shape, type_) for name, shape, type_ in of_layer]
-    tensors.append(("output_norm.weight", (n_embd,), Type.F32))
-    if not dims.tied:
-        tensors.append(("output.weight", table, dims.output_type))
-    return tensors
 
 
 def _attention(dims: Dims) -> list[Tensor]:

@@ -6,8 +6,11 @@ from huggingface_hub import HfApi, close_session
 from huggingface_hub.errors import GatedRepoError
 
 from hub_data import listing
-from hub_data_files import n_params
+from hub_data_files import n_params, text_config
 from hub_emulator import HubEmulator
+from hub_emulator_blobs import Blob
+from qrun.gguf_header import read_header
+from qrun.shape import shape_of
 
 LLAMA = "meta-llama/Meta-Llama-3-8B-Instruct"
 
@@ -113,3 +116,64 @@ def test_dimensions_give_the_published_number_of_parameters(base, billions):
     config = next(json.loads(listed.files["config.json"]) for listed in listing() if listed.repo_id == base)
 
     assert n_params(config) / 1e9 == pytest.approx(billions, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "path", "base"),
+    [
+        ("unsloth/Llama-3.1-8B-Instruct-GGUF", "Llama-3.1-8B-Instruct-Q4_K_M.gguf", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("Qwen/Qwen3-30B-A3B-GGUF", "Qwen3-30B-A3B-Q5_K_M.gguf", "Qwen/Qwen3-30B-A3B"),
+        ("unsloth/gemma-3-27b-it-GGUF", "gemma-3-27b-it-Q2_K.gguf", "google/gemma-3-27b-it"),
+        ("unsloth/phi-4-GGUF", "phi-4-Q6_K.gguf", "microsoft/phi-4"),
+        ("bartowski/Qwen2.5-14B-Instruct-GGUF", "Qwen2.5-14B-Instruct-IQ4_XS.gguf", "Qwen/Qwen2.5-14B-Instruct"),
+    ],
+)
+def test_a_header_has_the_dimensions_of_the_base(headed, repo_id, path, base):
+    """A header that is read by range tells the published dimensions, and tensors that fill the file."""
+    found = {listed.repo_id: listed for listed in headed}
+    config = text_config(json.loads(found[base].files["config.json"]))
+    blob = found[repo_id].files[path]
+    header = read_header(_reader(blob), blob.size_bytes)
+    (shape,) = shape_of([header])[:1]
+
+    assert shape.n_layer == config["num_hidden_layers"]
+    assert header.metadata[f"{header.metadata['general.architecture']}.embedding_length"] == config["hidden_size"]
+    assert 4 << 20 < header.data_offset < 12 << 20
+    assert blob.size_bytes == header.file_size_bytes
+
+
+def test_headers_stand_where_they_come_near_the_published_size(headed):
+    """Most files get a header, and their sizes hardly differ from the published ones, which are rounded to 0.1 GiB."""
+    sizes = {(listed.repo_id, path): size for listed in listing() for path, size in listed.files.items()}
+    made = [(listed.repo_id, path, held) for listed in headed for path, held in listed.files.items()]
+    gaps = sorted(
+        abs(held.size_bytes / sizes[repo_id, path] - 1) for repo_id, path, held in made if isinstance(held, Blob)
+    )
+
+    assert len(gaps) > 550
+    assert gaps[len(gaps) // 2] < 0.01
+    assert gaps[-1] < 0.15  # a shard; a whole model stays within a tenth
+
+
+def test_a_split_model_has_a_header_in_every_part(headed):
+    """Each shard tells its number, and together they hold every tensor once."""
+    files = next(one.files for one in headed if one.repo_id == "unsloth/Qwen3-235B-A22B-GGUF")
+    shards = [files[path] for path in sorted(files) if path.startswith("Q4_K_M/")]
+    headers = [read_header(_reader(blob), blob.size_bytes) for blob in shards]
+    names = [tensor.name for header in headers for tensor in header.tensors]
+
+    assert [header.metadata["split.no"] for header in headers] == list(range(len(shards)))
+    assert len(names) == len(set(names)) == headers[0].metadata["split.tensors.count"]
+    assert "general.architecture" not in headers[1].metadata
+
+
+@pytest.fixture(scope="module")
+def headed():
+    return listing(headers=True)
+
+
+def _reader(blob):
+    def read(offset, n):
+        return b"".join(blob.pieces(offset, min(offset + n, blob.size_bytes)))
+
+    return read
