@@ -225,6 +225,40 @@ def test_killed_while_uv_works_the_next_run_installs(uv_home):
     assert uv_home.ask("--version") == f"qrun {qrun.__version__}\n"
 
 
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("/bin/bash", 'Add to ~/.bashrc: export PATH="{bin}:$PATH"'),
+        ("/bin/zsh", 'Add to ~/.zshrc: export PATH="{bin}:$PATH"'),
+        ("/usr/bin/fish", 'Type once: fish_add_path "{bin}"'),
+        ("", 'Add to ~/.profile: export PATH="{bin}:$PATH"'),
+    ],
+)
+def test_it_says_what_puts_the_command_on_path(uv_home, shell, line):
+    """The line for the user's shell; no profile is edited."""
+    done = uv_home.run("--no-engine", SHELL=shell)
+    folder = uv_home.qrun.parent
+
+    assert done.stdout.splitlines()[-1] == f"{uv_home.qrun.parent} is not on PATH. " + line.format(
+        bin=uv_home.qrun.parent
+    )
+    assert [path.name for path in uv_home.path.iterdir()] == [".local"]
+
+
+def test_a_command_of_that_name_before_ours_on_path_is_told(uv_home, tmp_path):
+    """On PATH nothing is said of it, unless another program of that name comes first."""
+    theirs = tmp_path / "theirs" / "qrun"
+    theirs.parent.mkdir()
+    theirs.write_text("#!/bin/sh\n")
+    theirs.chmod(0o755)
+    path = f"{uv_home.qrun.parent}{os.pathsep}{uv_home.tools}"
+    alone = uv_home.run("--no-engine", PATH=path)
+    behind = uv_home.run("--no-engine", PATH=f"{theirs.parent}{os.pathsep}{path}")
+
+    assert "PATH" not in alone.stdout
+    assert behind.stdout.splitlines()[-1] == f"Another qrun comes first on PATH: {theirs}. This one is {uv_home.qrun}"
+
+
 def test_what_cannot_be_installed_is_one_line_and_leaves_the_earlier_qrun(uv_home):
     """A version that is not published: uv's own reason, where the log is, exit 1; what worked goes on working."""
     first = uv_home.run("--no-engine", QRUN_SPEC="qrun-llm")
@@ -331,10 +365,8 @@ def test_uninstall_knows_everything_that_qrun_keeps():
     config = (ROOT / "src" / "qrun" / "config.py").read_text()
     script = SCRIPT.read_text()
     for kind in ("data", "cache", "state"):
-        used = {
-            *re.findall(rf'config\.{kind}_dir / "([^"]+)"', source),
-            *re.findall(rf'{kind}_dir / "([^"]+)"', config),
-        }
+        used = {*re.findall(rf'config\.{kind}_dir / "([^"]+)"', source)}
+        used |= {*re.findall(rf'\b{kind}_dir / "([^"]+)"', config)}
         known = re.search(rf'^  remove_folder .*"\${kind}" (.*)$', script, re.MULTILINE)[1].split()
 
         assert used
