@@ -157,8 +157,17 @@ def test_a_checkout_is_installed_by_uv_where_there_is_one(uv_home):
     assert f"Installing {ROOT} by uv" in first.stdout
     assert link.is_relative_to(uv_home.path / ".local/share/uv/tools/qrun-llm")
     assert engine["flavour"] == "ready"
-    # uv's folder is uv's, as its cache is.
-    assert [path for path in uv_home.left() if not path.startswith(".local/share/uv/tools/.")] == []
+    assert _without_uvs_own(uv_home) == []
+
+
+def test_what_uv_installed_is_removed_also_where_uv_is_gone(uv_home, tools):
+    """Another shell may not have uv on PATH: uninstall leaves nothing all the same."""
+    done = uv_home.run("--no-engine")
+    gone = replace(uv_home, tools=tools).run("--uninstall")
+
+    assert (done.returncode, gone.returncode) == (0, 0)
+    assert gone.stdout == "qrun is removed.\n"
+    assert _without_uvs_own(uv_home) == []
 
 
 @pytest.mark.slow
@@ -239,9 +248,7 @@ def test_it_says_what_puts_the_command_on_path(uv_home, shell, line):
     done = uv_home.run("--no-engine", SHELL=shell)
     folder = uv_home.qrun.parent
 
-    assert done.stdout.splitlines()[-1] == f"{uv_home.qrun.parent} is not on PATH. " + line.format(
-        bin=uv_home.qrun.parent
-    )
+    assert done.stdout.splitlines()[-1] == f"{folder} is not on PATH. {line.format(bin=folder)}"
     assert [path.name for path in uv_home.path.iterdir()] == [".local"]
 
 
@@ -468,6 +475,11 @@ def _path_with_uname(home, folder, system):
     double.write_text(f"#!/bin/sh\necho {system}\n")
     double.chmod(0o755)
     return f"{double.parent}{os.pathsep}{home.tools}"
+
+
+def _without_uvs_own(home):
+    """What is left of ours: the folder of uv's tools and its lock are uv's, as its cache is."""
+    return [path for path in home.left() if not path.startswith(".local/share/uv/tools/.")]
 
 
 def _kill(process):
