@@ -31,12 +31,14 @@ _DATE = "2026-01-01T00:00:00.000Z"
 class HubEmulator:
     """The Hub on loopback, from `with` until its end. Repos may be added and moved while it runs."""
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, cached_small_files: bool = False) -> None:
+        """`cached_small_files`: a relative redirect stands before a file that lies in git, as on today's Hub."""
         self.requests: list[Seen] = []
         self.shelf = Shelf()
         self._tokens: dict[str, str] = {}
         self._faults = Faults()
         self._api = Api(self.shelf, self._tokens)
+        self._api.cached_small_files = cached_small_files
         shared = {"moved": self._move, "faults": self._faults, "seen": self.requests}
         self._hub = HubServer("hub", port, answer=self._api.answer, **shared)
         self._files = HubServer("files", 0, answer=self._api.answer_of_files, **shared)

@@ -89,6 +89,7 @@ class Api:
         self.endpoint = ""
         self.files_endpoint = ""
         self.link_lifetime_s = 3600.0
+        self.cached_small_files = False
         self._secret = secrets.token_bytes(16)
         self._linked: dict[str, Blob] = {}
         self._rows: dict[tuple[str, str, str], str] = {}
@@ -141,6 +142,8 @@ class Api:
                 return self._whoami(request)
             case ["api", "models", *rest]:
                 return self._of_repo(request, rest)
+            case ["api", "resolve-cache", "models", owner, name, commit, *path] if path:
+                return self._resolve(request, f"{owner}/{name}", commit, "/".join(path), is_final=True)
             case [owner, name, "resolve", revision, *path] if path:
                 return self._resolve(request, f"{owner}/{name}", revision, "/".join(path))
             case [name, "resolve", revision, *path] if path:
@@ -260,7 +263,7 @@ class Api:
         )
         raise _refused(status, message, code="RepoNotFound")
 
-    def _resolve(self, request: Request, repo_id: str, revision: str, path: str) -> Answer:
+    def _resolve(self, request: Request, repo_id: str, revision: str, path: str, *, is_final: bool = False) -> Answer:
         repo = self._visible(request, repo_id)
         _check_gate(request, repo)
         commit = _commit(repo, revision)
@@ -271,6 +274,10 @@ class Api:
         if blob.lfs:
             linked = {"X-Linked-Size": str(blob.size_bytes), "X-Linked-ETag": f'"{blob.sha256}"'}
             return Answer(302, headers | linked | {"Location": self._link(repo, path, blob)})
+        if self.cached_small_files and not is_final:
+            cached = f"/api/resolve-cache/models/{quote(repo_id)}/{commit.sha}/{quote(path)}"
+            query = urlencode({request.path: "", "etag": f'"{blob.git_id}"'})
+            return Answer(307, headers | {"Location": f"{cached}?{query}"})
         return _small_file(request, path, blob, headers)
 
     def _link(self, repo: Repo, path: str, blob: Blob) -> str:

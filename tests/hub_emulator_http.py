@@ -138,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.kind in ("status", "redirect", "body"):
             return _answer_of(fault)
         answer = self.server.answer(request)
+        if self.server.host == "hub":
+            answer.headers |= _limits(request.path)
         if fault is not None and fault.kind == "move":
             self.server.moved(fault, request)
         if fault is not None and fault.kind == "endless":
@@ -262,6 +264,12 @@ def _answer_of(fault: Fault) -> Answer:
     status = fault.status or 503
     text = HTTPStatus(status).phrase
     return Answer(status, {"Content-Type": "text/plain"} | headers, fault.body or text.encode())
+
+
+def _limits(path: str) -> dict[str, str]:
+    """What the Hub tells with every answer: how many more it gives. Here always enough; a fault may say otherwise."""
+    kind, most = ("resolvers", 3000) if "/resolve" in path else ("api", 500)
+    return {"RateLimit": f'"{kind}";r={most - 1};t=300', "RateLimit-Policy": f'"fixed window";"{kind}";q={most};w=300'}
 
 
 def _head(answer: Answer, more: dict[str, str]) -> bytes:
