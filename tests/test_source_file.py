@@ -8,8 +8,6 @@ import pytest
 from qrun.errors import AmbiguousModel, Failure, FileDamaged, ModelNotFound, NotAModel, UnsafeFile
 from qrun.names import parse_model
 from qrun.source_file import FileSource
-from qrun.source_folder import FolderSource
-from qrun.source_pick import pick_source
 from tiny_gguf import write_tiny_gguf
 
 
@@ -222,43 +220,6 @@ def test_a_path_that_cannot_be_looked_at_is_one_line(tmp_path):
     """Exit 1: a name too long for the file system is no traceback."""
     with pytest.raises(Failure, match="cannot be read: File name too long"):
         find(tmp_path / ("a" * 5000 + ".gguf"))
-
-
-# Which source
-
-
-def test_a_path_is_a_file_and_a_name_is_looked_up(tmp_path, monkeypatch):
-    """What can only be a path goes to the disk, a name to the folder of repos."""
-    monkeypatch.chdir(tmp_path)
-    models = tmp_path / "models"
-
-    assert isinstance(pick_source(parse_model("./x"), models), FileSource)
-    assert isinstance(pick_source(parse_model("x.gguf"), models), FileSource)
-    assert isinstance(pick_source(parse_model("Tiny-1B"), models), FolderSource)
-    assert isinstance(pick_source(parse_model("org/Tiny-1B:Q8_0"), models), FolderSource)
-    assert isinstance(pick_source(parse_model("org/astrollama.gguf"), models), FolderSource)
-
-
-def test_an_existing_folder_counts_only_if_it_holds_a_model(tmp_path, monkeypatch):
-    """A checkout that happens to be called like the model does not get in the way."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "Tiny-1B").mkdir()
-    ref = parse_model("Tiny-1B")
-    assert isinstance(pick_source(ref, tmp_path / "models"), FolderSource)
-
-    write_tiny_gguf(tmp_path / "Tiny-1B" / "Tiny-1B-Q8_0.gguf")
-
-    assert isinstance(pick_source(ref, tmp_path / "models"), FileSource)
-
-
-def test_a_name_without_a_folder_of_models_says_how_to_set_one(tmp_path, monkeypatch):
-    """Exit 3: the option, the variable, and the other way (a path)."""
-    monkeypatch.chdir(tmp_path)
-
-    with pytest.raises(ModelNotFound, match=r"--models-dir DIR \(or set QRUN_MODELS_DIR\)"):
-        pick_source(parse_model("Tiny-1B"), None)
-    with pytest.raises(ModelNotFound):
-        pick_source(parse_model("x" * 5000), None)
 
 
 def test_a_moved_file_is_gone(tmp_path):

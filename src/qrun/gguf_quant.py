@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from qrun.gguf_header import GgufHeader
 from qrun.model import Defect, ModelShape, Weights
 from qrun.name_match import base_names, is_same_model
-from qrun.quant import FILE_TYPES, label_bits, parse_quant, quant_of_file, shard_of_file, split_quant
+from qrun.quant import FILE_TYPES, parse_quant, quant_of_file, shard_of_file, split_quant
 from qrun.shape import ShapeUnknown, shape_of
+from qrun.weights_formula import contradicts_label
 
 __all__ = [
     "Understood",
@@ -23,11 +24,6 @@ __all__ = [
     "with_organisation",
 ]
 
-# A file that holds less than this part of the bits its label promises is not what it says. Honest files stay above:
-# a Q8_0 with a few Q6_K tensors, or llama.cpp's fallbacks, which only ever take more.
-_LEAST_PART = 0.75
-_MOST_QUANTIZED_BPW = 12.0  # a label of 8 bits or fewer over weights that are in truth 16 or 32 bits wide
-_LABEL_BITS_OF_QUANTS = 8
 _GENERIC = {"model", "ggml-model", "ggml_model", "llm_model", "output", "weights", "gguf", "llm"}
 _PART_TYPES = ("mmproj", "imatrix", "adapter")  # general.type of what is no model by itself
 _PART_ARCHITECTURES = ("clip", "imatrix")
@@ -96,18 +92,9 @@ def has_imatrix(path: str, metadata: Mapping[str, object]) -> bool | None:
 
 
 def contradiction(quant: str, weights: Weights | None) -> Defect | None:
-    """Where label and tensors are grossly at odds.
-
-    gpt-oss is excepted: its quants are labelled by their few other tensors, while the experts stay MXFP4.
-    """
-    bits = label_bits(quant)
-    if weights is None or bits is None or not weights.n_params or weights.type_bytes[0][0] == "MXFP4":
-        return None
-    too_narrow = weights.bpw < _LEAST_PART * bits
-    too_wide = bits <= _LABEL_BITS_OF_QUANTS and weights.bpw > _MOST_QUANTIZED_BPW
-    if not (too_narrow or too_wide):
-        return None
-    return Defect("mislabelled", f"named {quant}, but its tensors have {weights.bpw:.1f} bits per weight")
+    """Where label and tensors are grossly at odds."""
+    why = contradicts_label(weights, quant) if weights else None
+    return Defect("mislabelled", why) if why else None
 
 
 def with_organisation(base_model: str, metadata: Mapping[str, object]) -> str:

@@ -4,15 +4,13 @@ Pure. An option is a candidate with its placement, quality and speed. The order 
 """
 
 import math
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Literal
 
 from qrun.fit import Fit, Task
 from qrun.model import Candidate
+from qrun.publishers import publisher_rank
 from qrun.quality import Quality
 from qrun.request import Goal
 from qrun.resolution import EngineState
@@ -154,7 +152,7 @@ def _trust_key(option: Option) -> tuple[object, ...]:
     candidate = option.candidate
     return (
         not candidate.stored,
-        _publisher_rank(candidate),
+        publisher_rank(candidate.publisher, candidate.base_model),
         not candidate.has_imatrix,
         not candidate.has_chat_template,
         candidate.size_bytes,
@@ -164,16 +162,3 @@ def _trust_key(option: Option) -> tuple[object, ...]:
 
 def _order(option: Option) -> tuple[str | float, ...]:
     return (*candidate_key(option.candidate), option.time_s, option.quality.kld, option.engine.runner)
-
-
-def _publisher_rank(candidate: Candidate) -> int:
-    publisher = (candidate.publisher or "").casefold()
-    if publisher and publisher == candidate.base_model.rpartition("/")[0].casefold():
-        return -1
-    return _ranks().get(publisher, len(_ranks()))
-
-
-@cache
-def _ranks() -> dict[str, int]:
-    data = tomllib.loads((files("qrun") / "data" / "publishers.toml").read_text(encoding="utf-8"))
-    return {name.casefold(): rank for rank, name in enumerate(data["trusted"])}

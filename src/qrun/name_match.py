@@ -13,7 +13,16 @@ from dataclasses import dataclass
 
 from qrun.quant import split_quant
 
-__all__ = ["NameMatch", "base_names", "is_same_model", "likeliest_id", "match_name", "name_key"]
+__all__ = [
+    "NameMatch",
+    "base_names",
+    "has_known_organisation",
+    "is_same_model",
+    "likeliest_id",
+    "match_name",
+    "name_key",
+    "words_of",
+]
 
 # Whose names stand before the model's in repos such as `bartowski/Qwen_Qwen3-8B-GGUF`, as the Hub spells them. Only
 # these are cut off by themselves: an underscore may as well belong to the name (`Violet_Twilight-v0.2`).
@@ -42,6 +51,8 @@ _TOKEN = re.compile(
     r"|[0-9]+(?:\.[0-9]+)*[a-z](?![a-z])"  # 8b, 128k, 3n, 4o, 4.6v
     r"|[0-9]+(?:\.[0-9]+)*|[a-z]+"
 )
+# Of the plain weights: Google's of a QAT model, NVIDIA's of all. Their quants go by the name without it.
+_UNQUANTIZED = re.compile(r"-(?:q4_0-unquantized|bf16)$")
 _SAME_WORD = {"it": "instruct", "inst": "instruct", "pt": "base", "pretrained": "base"}
 _NOISE = {"hf", "gguf", "meta"}  # `Meta-Llama-3-8B` and `Llama-3-8B` are one model
 _VARIANTS = {"instruct", "chat", "base", "thinking", "reasoning"}
@@ -126,6 +137,16 @@ def likeliest_id(ids: Sequence[str]) -> str:
     return min(counted, key=lambda model: (_obscurity(model), -counted[model], model.casefold()))
 
 
+def has_known_organisation(model_id: str) -> bool:
+    """Whether the id is of an organisation that is known for models of its own."""
+    return _obscurity(model_id) == 0
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """The words and numbers of a name as it writes them, in small letters and in its order."""
+    return tuple(_TOKEN.findall(name.rpartition("/")[2].lower()))
+
+
 def _obscurity(model_id: str) -> int:
     organisation = model_id.rpartition("/")[0].lower()
     return 0 if organisation in _ORGANISATION_OF else 1 if organisation else 2
@@ -140,7 +161,8 @@ def _unpacked(name: str) -> str:
 
 
 def _tokens(name: str) -> list[str]:
-    text = re.sub(r"(?<=[0-9])_(?=[0-9])", ".", name.lower())  # Llama-3_3, MiniCPM-V-4_5
+    text = _UNQUANTIZED.sub("", name.lower())
+    text = re.sub(r"(?<=[0-9])_(?=[0-9])", ".", text)  # Llama-3_3, MiniCPM-V-4_5
     text = re.sub(r"(?<![a-z])v(?=[0-9])", "", text)  # v0.3 is 0.3
     words = [_SAME_WORD.get(token, token) for token in _TOKEN.findall(text)]
     return [_plain_number(word) for word in words if word not in _NOISE]
@@ -177,7 +199,7 @@ def _could_mean(query: str, name: str) -> bool:
     words = {token for token in asked & has if token.isalpha()}
     if not words or ("base" in more and "instruct" in has):
         return False
-    left_words = {token for token in has - asked if token.isalpha()} - _VARIANTS
+    left_words = {token for token in has - asked if token.isalpha()} - _VARIANTS - set(_tokens(organisation))
     return not left_words or (left_words <= _FAMILIES and bool(words - _FAMILIES - _VARIANTS))
 
 

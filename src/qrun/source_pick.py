@@ -1,32 +1,44 @@
-"""Which source a MODEL is looked up in: the disk for a path, the folder of repos for a name."""
+"""Which source a MODEL is looked up in: the disk for a path, a folder of repos where one is set, else the Hub."""
 
 import os
 import re
 from pathlib import Path
 
-from qrun.errors import ModelNotFound
+from qrun.hub_client import HubClient
+from qrun.hub_settings import HubSettings
 from qrun.names import ModelRef, is_path
 from qrun.source import Source
 from qrun.source_file import FileSource, expanded, holds_model
 from qrun.source_folder import FolderSource
+from qrun.source_hub import HubSource
+from qrun.source_stored import StoredSource
+from qrun.store import Store
 
 __all__ = ["pick_source"]
 
 _REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-def pick_source(model: ModelRef, models_dir: Path | None) -> Source:
+def pick_source(model: ModelRef, models_dir: Path | None, hub: HubSettings, *, refresh: bool = False) -> Source:
     """The source of `model`: what can only be a path, or is one here and now that holds a model, is a local file.
 
-    Raises ModelNotFound for a name where no folder of repos is set.
+    Offline, what is stored stands for the Hub. `refresh`: listings of the Hub that were kept are not used.
     """
     here = expanded(model.name)
-    could_be_repo = bool(models_dir and _REPO_ID.fullmatch(model.name))  # a repo may be called `ORG/NAME.gguf`
-    if holds_model(here) or (is_path(model.name) and not could_be_repo):
+    if holds_model(here) or (is_path(model.name) and not _could_be_repo(model.name, models_dir)):
         return FileSource()
     if models_dir is not None:
         return FolderSource(models_dir)
     if os.path.isdir(here):  # noqa: PTH112  # Path.is_dir raises for a text too long to be a path
         return FileSource()  # which says what is missing in it
-    hint = "Give --models-dir DIR (or set QRUN_MODELS_DIR) for a folder of repos ORG/NAME, or the path of a GGUF file."
-    raise ModelNotFound(model.text, "local files, and no folder of models is set", hint=hint)
+    if hub.offline:
+        return StoredSource(hub)
+    client = HubClient(hub, refresh=refresh)
+    return HubSource(client, Store(hub, client), endpoint=hub.endpoint)
+
+
+def _could_be_repo(name: str, models_dir: Path | None) -> bool:
+    """Whether a name that reads like a path may be a repo `ORG/NAME.gguf`: no folder of that name is here."""
+    if _REPO_ID.fullmatch(name) is None:
+        return False
+    return models_dir is not None or not os.path.isdir(name.partition("/")[0])  # noqa: PTH112  # as above

@@ -1,0 +1,159 @@
+"""What lies in the repos that a MODEL means: their files, branches and configs, asked for in two round trips at most.
+
+Which repos and branches are worth a call is decided here; how many were passed over is said.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from qrun.hub_candidates import RepoState, bpw_of_branch, config_path, is_weights
+from qrun.hub_gather import Ask, Gathered
+from qrun.hub_info import RepoListing
+from qrun.hub_lookup import Found, has_branches
+from qrun.hub_search import HubRepo, quants_of, read_listing, worth_asking
+from qrun.hub_shapes import KnownShape, known_shape
+from qrun.model import Format
+
+__all__ = ["MOST_CALLS", "Looked", "look_into"]
+
+MOST_CALLS = 60  # API requests of one decision (DESIGN section 6)
+_MOST_REPOS = 30  # asked for their files
+_MOST_BRANCHES = 12  # of all EXL repos together
+_MOST_CONFIGS_OF_GGUF = 3  # of repos whose format is known without: read for the shape alone
+# Whose config.json tells the shape best: the plain weights', then copies that keep every dimension in it.
+_SHAPE_ORDER: tuple[Format, ...] = ("safetensors", "mlx", "fp8", "bnb", "awq", "gptq", "exl3", "exl2", "gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Every repo at each branch that counts, the base's shape where a config.json told it, and what was left out."""
+
+    states: tuple[RepoState, ...]
+    shape: KnownShape | None
+    warnings: tuple[str, ...] = ()
+
+
+def look_into(found: Found, gathered: Gathered) -> Looked:
+    """Ask for the files of what was found. Raises HubUnreachable, TokenRefused."""
+    into = _Into(found, gathered)
+    return into.alone() if found.alone else into.all_of_base()
+
+
+class _Into:
+    """One look into the repos of a base."""
+
+    def __init__(self, found: Found, gathered: Gathered) -> None:
+        self._found = found
+        self._gathered = gathered
+        self._n_branches = 0
+        self._n_left_out = 0
+
+    def all_of_base(self) -> Looked:
+        """The repos that are worth a call."""
+        found, gathered = self._found, self._gathered
+        most = min(_MOST_REPOS, MOST_CALLS - gathered.n_calls - _MOST_BRANCHES)
+        chosen = worth_asking(found.base, found.repos, max(1, most))
+        known_early = {repo.repo_id for repo in chosen if repo.repo_id in gathered.branches}
+        gathered.run([ask for repo in chosen for ask in self._asks(repo)] + self._shape_asks(chosen))
+        gathered.run([ask for repo in chosen if repo.repo_id not in known_early for ask in self._branch_asks(repo)])
+        states = tuple(state for repo in chosen for state in self._states(repo))
+        return Looked(states, self._shape(chosen), self._left_out(len(found.repos) - len(chosen)))
+
+    def alone(self) -> Looked:
+        """The one repo, and for its shape alone the base and what else is made from it."""
+        (repo,), gathered, base = self._found.repos, self._gathered, self._found.base
+        asks = [*self._branch_asks(repo), *self._opening(repo)]
+        own = self._config_ask(repo)
+        relation = ("", (f"base_model:quantized:{base}",))
+        if own:
+            asks.append(own)
+        elif "/" in base:
+            asks += [gathered.info(base), gathered.listing(relation)]
+        gathered.run(asks)
+        relatives = self._relatives(gathered.listings.get(relation, ())) if not own else []
+        gathered.run([ask for one in relatives if (ask := self._config_ask(one))])
+        return Looked(tuple(self._states(repo)), self._shape([repo, *relatives]), self._left_out(0))
+
+    def _asks(self, repo: HubRepo) -> Iterator[Ask]:
+        """What of one repo is asked in the first round."""
+        gathered, repo_id = self._gathered, repo.repo_id
+        if not has_branches(repo) or any(map(is_weights, repo.listing.paths or ())):
+            yield gathered.info(repo_id)
+        if repo_id in gathered.branches:
+            yield from self._branch_asks(repo)
+        elif has_branches(repo):
+            yield gathered.refs(repo_id)
+        if repo.format != "gguf" and (ask := self._config_ask(repo)):
+            yield ask
+        yield from self._opening(repo)
+
+    def _opening(self, repo: HubRepo) -> Iterator[Ask]:
+        weights = next(filter(is_weights, repo.listing.paths or ()), None)
+        if repo.listing.gated and weights:
+            yield self._gathered.opened(repo.repo_id, repo.listing.commit or "main", weights)
+
+    def _branch_asks(self, repo: HubRepo) -> list[Ask]:
+        """One for each branch that is a width, the widest first, as far as the calls reach."""
+        names = self._gathered.branches.get(repo.repo_id, {}) if has_branches(repo) else {}
+        widths = sorted(filter(bpw_of_branch, names), key=_bpw, reverse=True)
+        asked = widths[: _MOST_BRANCHES - self._n_branches]
+        self._n_branches += len(asked)
+        self._n_left_out += len(widths) - len(asked)
+        return [self._gathered.info(repo.repo_id, name) for name in asked]
+
+    def _config_ask(self, repo: HubRepo) -> Ask | None:
+        listing = repo.listing
+        path = config_path(listing.paths or ())
+        return self._gathered.config(repo.repo_id, listing.commit, path) if path and listing.commit else None
+
+    def _shape_asks(self, chosen: Sequence[HubRepo]) -> list[Ask]:
+        likely = [ask for repo in chosen if repo.format == "gguf" and (ask := self._config_ask(repo))]
+        return likely[:_MOST_CONFIGS_OF_GGUF]
+
+    def _relatives(self, rows: Sequence[RepoListing]) -> list[HubRepo]:
+        """The base, and of the repos in `rows` the best few of it that bring a config.json."""
+        base, gathered = self._found.base, self._gathered
+        info = gathered.infos.get((base, None))
+        own = [read_listing(info)] if info else []
+        quants = quants_of(base, map(read_listing, rows))
+        ranked = worth_asking(base, quants, len(quants))
+        others = [repo for repo in ranked if config_path(repo.listing.paths or ()) and not repo.listing.gated]
+        return [*own, *sorted(others, key=_shape_rank)[:_MOST_CONFIGS_OF_GGUF]]
+
+    def _states(self, repo: HubRepo) -> list[RepoState]:
+        """The repo at every revision that was asked for."""
+        gathered, repo_id = self._gathered, repo.repo_id
+        config = gathered.configs.get((repo_id, repo.listing.commit or ""))
+        infos = sorted(
+            ((revision or "", info) for (asked, revision), info in gathered.infos.items() if asked == repo_id),
+            key=lambda one: one[0],
+        )
+        denied = repo_id in gathered.denied
+        return [RepoState(info, revision or "main", config, repo.format, denied) for revision, info in infos]
+
+    def _shape(self, repos: Sequence[HubRepo]) -> KnownShape | None:
+        """The first that a config.json tells: the base's own, then copies'."""
+        base = self._found.base.casefold()
+        for repo in sorted(repos, key=lambda repo: (repo.repo_id.casefold() != base, _shape_rank(repo))):
+            config = self._gathered.configs.get((repo.repo_id, repo.listing.commit or ""))
+            if config is not None and (known := known_shape(config)):
+                return known
+        return None
+
+    def _left_out(self, n_repos: int) -> tuple[str, ...]:
+        parts = []
+        if n_repos:
+            parts.append(f"{n_repos} more {'repo' if n_repos == 1 else 'repos'}")
+        if self._n_left_out:
+            parts.append(f"{self._n_left_out} more EXL branches")
+        if not parts:
+            return ()
+        return (f"Not looked into: {' and '.join(parts)} of {self._found.base}, the less used and less known.",)
+
+
+def _bpw(branch: str) -> float:
+    return float((bpw_of_branch(branch) or "0bpw").removesuffix("bpw"))
+
+
+def _shape_rank(repo: HubRepo) -> int:
+    return _SHAPE_ORDER.index(repo.format)

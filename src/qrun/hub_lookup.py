@@ -1,0 +1,172 @@
+"""Which repos of the Hub a MODEL means: one alone, or all that hold the weights of a base.
+
+At most three round trips: the name or id, wider searches where nothing was found, the base's quants.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from qrun.errors import ModelNotFound, NotAModel
+from qrun.hub_candidates import bpw_in_name
+from qrun.hub_gather import Ask, Gathered
+from qrun.hub_info import RepoInfo
+from qrun.hub_search import (
+    HubRepo,
+    Query,
+    choose_base,
+    ids_of_base,
+    quant_queries,
+    quants_of,
+    read_listing,
+    search_queries,
+    wider_queries,
+)
+from qrun.name_match import base_names, has_known_organisation
+from qrun.names import ModelRef, nearest
+from qrun.repo_match import distinct
+
+__all__ = ["Found", "has_branches", "look_up"]
+
+_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_MOST_EARLY_REFS = 3
+_MAIN = (None, "main")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The base and the repos to choose among. `alone`: the one repo is what was asked for, not a base."""
+
+    base: str
+    repos: tuple[HubRepo, ...]
+    warnings: tuple[str, ...] = ()
+    alone: bool = False
+
+
+def look_up(model: ModelRef, gathered: Gathered, looked_in: str) -> Found:
+    """The repos of `model`. Raises ModelNotFound, AmbiguousModel, NotAModel, AccessDenied, HubUnreachable."""
+    lookup = _Lookup(model, gathered, looked_in)
+    return lookup.by_id() if _REPO_ID.fullmatch(model.name) else lookup.by_name()
+
+
+def has_branches(repo: HubRepo) -> bool:
+    """Whether its quants lie on branches, one for each width."""
+    return repo.format in ("exl2", "exl3") and bpw_in_name(repo.repo_id) is None
+
+
+class _Lookup:
+    """One MODEL and what the Hub said about it so far."""
+
+    def __init__(self, model: ModelRef, gathered: Gathered, looked_in: str) -> None:
+        self._model = model
+        self._gathered = gathered
+        self._looked_in = looked_in
+
+    def by_id(self) -> Found:
+        """The repo of that id where it is a quant, or its revision or file is asked for; else the quants of it."""
+        model, gathered = self._model, self._gathered
+        alone = model.revision is not None or model.file is not None or self._is_packed_by_name()
+        asks = [gathered.info(model.name, model.revision)]
+        asks += [gathered.refs(model.name)] if alone and model.revision is None else []
+        asks += [] if alone else self._listings((*quant_queries((model.name,)), *search_queries(model.name)[:1]))
+        gathered.run(asks)
+        info = gathered.infos.get((model.name, model.revision)) or self._as_spelled()
+        if info is None:
+            return self._no_such_repo()
+        repo = read_listing(info)
+        if alone or repo.packed:
+            gathered.infos[repo.repo_id, model.revision] = info
+            return Found(repo.bases[0], (repo,), alone=True)
+        return self._of_base(info, repo)
+
+    def by_name(self) -> Found:
+        """All repos of the base that the name means."""
+        model = self._model
+        if model.revision not in _MAIN:
+            hint = "A revision is one of a repo: write ORG/NAME@REVISION."
+            raise ModelNotFound(f"{model.name}@{model.revision}", self._looked_in, hint=hint)
+        self._gathered.run(self._listings(search_queries(model.name)))
+        chosen = choose_base(model.text, model.name, self._repos())
+        if chosen is None:
+            self._gathered.run(self._listings(wider_queries(model.name)))
+            chosen = choose_base(model.text, model.name, self._repos())
+        if chosen is None:
+            raise self._not_found()
+        repos = self._quants(ids_of_base(chosen.base, self._repos()))
+        return Found(chosen.base, repos, chosen.warnings)
+
+    def _is_packed_by_name(self) -> bool:
+        name = self._model.name
+        return base_names(name)[0] != name.rpartition("/")[2]
+
+    def _of_base(self, info: RepoInfo, repo: HubRepo) -> Found:
+        """The quants of the repo that was asked for, and itself where it has weights."""
+        model = self._model
+        ids = (info.repo_id, *({model.name} - {info.repo_id}))
+        # What was asked under the id of today is answered already.
+        repos = self._quants(ids) if len(ids) > 1 else quants_of(info.repo_id, self._repos())
+        others = tuple(one for one in repos if one.repo_id != info.repo_id)
+        if not repo.has_weights and not others:
+            raise NotAModel(info.repo_id, "it holds no GGUF or safetensors weights, and no quants of it were found.")
+        return Found(info.repo_id, (*((repo,) if repo.has_weights else ()), *others))
+
+    def _no_such_repo(self) -> Found:
+        """The quants of an id that only tags name, or that can only be meant; else what is not there is said."""
+        model, gathered = self._model, self._gathered
+        if denied := gathered.denied.get(model.name):
+            raise denied
+        if model.revision is not None:
+            raise self._no_such_revision()
+        repos = quants_of(model.name, self._repos())
+        named = [one for repo in repos for one in repo.bases if one.casefold() == model.name.casefold()]
+        if repos and (named or has_known_organisation(model.name)):
+            return Found((named or [model.name])[0], repos)
+        if not repos:
+            gathered.run(self._listings((*search_queries(model.name)[:1], *wider_queries(model.name))))
+        raise self._not_found()
+
+    def _no_such_revision(self) -> ModelNotFound:
+        """The revision is not there, or the whole repo is not."""
+        model, gathered = self._model, self._gathered
+        gathered.run([gathered.info(model.name), gathered.refs(model.name)])
+        if (model.name, None) not in gathered.infos:
+            gathered.run(self._listings(search_queries(model.name)[:2]))
+            return self._not_found()
+        there = list(gathered.branches.get(model.name, {}))
+        near = nearest(model.revision or "", there) or tuple(there[:5])
+        return ModelNotFound(f"{model.name}@{model.revision}", self._looked_in, near)
+
+    def _as_spelled(self) -> RepoInfo | None:
+        """The repo where the Hub takes no other case of its id than its own."""
+        model, gathered = self._model, self._gathered
+        wanted = model.name.casefold()
+        spelled = [one for one in self._rows() if one.casefold() == wanted and one != model.name]
+        if not spelled or model.name in gathered.denied:
+            return None
+        gathered.run([gathered.info(spelled[0], model.revision)])
+        return gathered.infos.get((spelled[0], model.revision))
+
+    def _quants(self, ids: Sequence[str]) -> tuple[HubRepo, ...]:
+        """The repos of a base by all its ids, those found before and those that are found by relation and name."""
+        known = quants_of(ids[0], self._repos())
+        early = [repo.repo_id for repo in known if has_branches(repo)][:_MOST_EARLY_REFS]
+        asks = [*self._listings(quant_queries(ids)), *(self._gathered.refs(repo_id) for repo_id in early)]
+        self._gathered.run(asks)
+        return quants_of(ids[0], self._repos())
+
+    def _listings(self, queries: Iterable[Query]) -> list[Ask]:
+        return [self._gathered.listing(query) for query in queries if query not in self._gathered.listings]
+
+    def _rows(self) -> list[str]:
+        return [row.repo_id for row in chain.from_iterable(self._gathered.listings.values())]
+
+    def _repos(self) -> list[HubRepo]:
+        rows = {row.repo_id: row for row in chain.from_iterable(self._gathered.listings.values())}
+        return [read_listing(row) for row in rows.values()]
+
+    def _not_found(self) -> ModelNotFound:
+        model = self._model
+        near = nearest(model.name, distinct(repo.bases[0] for repo in self._repos()))
+        hint = "" if near else "Check the name; qrun search WORDS lists what there is."
+        return ModelNotFound(model.text, self._looked_in, near, hint=hint)

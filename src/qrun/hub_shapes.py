@@ -1,0 +1,220 @@
+"""Shapes and weights of the Hub's candidates: from one config.json for all of them, and exactly from a few headers.
+
+Headers are read over ranged requests, as far as they reach and no further. What all reads of one decision may cost is a
+`HeaderBudget`; a header that is damaged or beyond it never ends the decision.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from qrun.errors import AccessDenied, TokenRefused
+from qrun.gguf_header import GgufHeader, HeaderDamaged, read_header
+from qrun.gguf_quant import Understood, contradiction, has_imatrix, quant_label, understood
+from qrun.hub_candidates import is_weights
+from qrun.hub_client import BLOCK_BYTES, HubClient
+from qrun.model import Candidate, Defect, ModelFile, ModelShape
+from qrun.quant import label_bits
+from qrun.shape import ShapeUnknown
+from qrun.shape_config import params_of_config, shape_of_config
+from qrun.store_layout import blob_key
+from qrun.units import MIB
+from qrun.weights import layer_of
+from qrun.weights_formula import Params, params_of, weights_by_formula
+
+__all__ = [
+    "MOST_FINALISTS",
+    "MOST_HEADER_BYTES",
+    "HeaderBudget",
+    "HeaderReader",
+    "KnownShape",
+    "known_shape",
+    "weighted",
+]
+
+MOST_HEADER_BYTES = 48 * MIB  # of one decision (DESIGN section 6)
+MOST_FINALISTS = 3
+_MAGIC = b"GGUF"
+# Bytes of a header per token of the vocabulary: 36 to 61 in the models looked at, of 49k to 262k tokens.
+_HEADER_BYTES_A_TOKEN = 60
+# Half of the bits that a label promises, or twice what 16-bit weights take: such a file is not this model. Closer
+# judgement needs its header, for the parameters of some models are known to a few percent only.
+_GROSS_PART = 0.5
+_GROSS_BPW = 33.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownShape:
+    """A base model's dimensions and the parameters of its parts."""
+
+    shape: ModelShape
+    params: Params
+
+
+class BudgetSpent(Exception):
+    """No further header may be read in this decision."""
+
+
+class HeaderBudget:
+    """What headers may still cost in one decision, for all threads."""
+
+    def __init__(self, most_bytes: int = MOST_HEADER_BYTES) -> None:
+        self._left = most_bytes
+        self._lock = threading.Lock()
+
+    def take(self, n_bytes: int) -> None:
+        """Account for a read. Raises BudgetSpent where it would go beyond."""
+        with self._lock:
+            if n_bytes > self._left:
+                raise BudgetSpent
+            self._left -= n_bytes
+
+
+def known_shape(config: Mapping[str, Any]) -> KnownShape | None:
+    """What a config.json tells; None where the architecture is not known from there."""
+    try:
+        return KnownShape(shape_of_config(config), params_of_config(config))
+    except ShapeUnknown:
+        return None
+
+
+def weighted(candidate: Candidate, known: KnownShape) -> Candidate:
+    """The candidate with the base's shape and, by formula, the weights that its bytes and label make of it."""
+    size_bytes = sum(file.size_bytes for file in candidate.files if is_weights(file.path))
+    if not size_bytes or candidate.defect:
+        return candidate
+    weights = weights_by_formula(
+        known.shape, format=candidate.format, quant=candidate.quant, size_bytes=size_bytes, params=known.params
+    )
+    defect = _not_this_model(candidate.quant, weights.bpw) if candidate.format == "gguf" else None
+    return replace(candidate, shape=known.shape, weights=weights, defect=defect)
+
+
+class HeaderReader:
+    """Reads headers of GGUF candidates on the Hub within one decision's budget."""
+
+    def __init__(self, client: HubClient, budget: HeaderBudget) -> None:
+        self._client = client
+        self._budget = budget
+
+    def sharpened(self, candidate: Candidate) -> Candidate:
+        """The candidate as its files' headers have it, or with its defect; as it was where the budget is spent.
+
+        Raises HubUnreachable, TokenRefused.
+        """
+        found = self._understood(candidate)
+        if found is None:
+            return candidate
+        if found.is_part:
+            defect = Defect("mislabelled", "its header says that it is no model by itself")
+            return replace(candidate, shape=None, weights=None, defect=defect)
+        if found.defect:
+            return replace(candidate, shape=None, weights=None, defect=found.defect)
+        path = candidate.files[0].path
+        quant = quant_label(path, found.metadata, found.weights)
+        return replace(
+            candidate,
+            quant=quant,
+            shape=found.shape,
+            weights=found.weights,
+            has_imatrix=has_imatrix(path, found.metadata),
+            has_chat_template="tokenizer.chat_template" in found.metadata,
+            defect=contradiction(quant, found.weights),
+        )
+
+    def shape(self, candidates: Sequence[Candidate]) -> KnownShape | None:
+        """The shape that all of them have, from the header of the smallest; None where it cannot be read."""
+        whole = [one for one in candidates if one.format == "gguf" and one.defect is None]
+        smallest = min(whole, key=lambda one: (one.size_bytes, one.repo_id or ""), default=None)
+        if smallest is None:
+            return None
+        headers = self._headers(smallest)
+        if headers is None or isinstance(headers, Defect):
+            return None
+        found = understood(headers)
+        if found.shape is None:
+            return None
+        n_layer = found.shape.n_layer
+        tensors = [one for header in headers for one in header.tensors if layer_of(one.name) < n_layer]
+        return KnownShape(found.shape, params_of(tensors, n_layer))
+
+    def _understood(self, candidate: Candidate) -> Understood | None:
+        headers = self._headers(candidate)
+        if isinstance(headers, Defect):
+            return Understood({}, defect=headers)
+        return understood(headers) if headers else None
+
+    def _headers(self, candidate: Candidate) -> list[GgufHeader] | Defect | None:
+        """Those of all its files, in order; None where they may not be read any more."""
+        n_vocab = candidate.shape.n_vocab if candidate.shape else 0
+        headers = []
+        for number, file in enumerate(candidate.files):
+            ahead = n_vocab * _HEADER_BYTES_A_TOKEN if number == 0 else 0  # shards but the first have no vocabulary
+            header = self._header(candidate, file, ahead)
+            if header is None:
+                return None
+            if isinstance(header, Defect):
+                detail = header.detail
+                if len(candidate.files) > 1:
+                    detail = f"{PurePosixPath(file.path).name}: {detail}"
+                return replace(header, detail=detail)
+            headers.append(header)
+        return headers
+
+    def _header(self, candidate: Candidate, file: ModelFile, ahead_bytes: int) -> GgufHeader | Defect | None:
+        window = _Window(self._client, self._budget, candidate, file, ahead_bytes)
+        try:
+            if window.read(0, len(_MAGIC)) != _MAGIC:
+                return Defect("mislabelled", f"it is no GGUF file ({file.size_bytes:,} bytes)")
+            return read_header(window.read, file.size_bytes)
+        except HeaderDamaged as damage:
+            return Defect("incomplete", str(damage))
+        except TokenRefused:
+            raise
+        except AccessDenied:
+            return Defect("access_denied", f"{candidate.repo_id} is gated, and is not open to you")
+        except BudgetSpent:
+            return None
+
+
+class _Window:
+    """The start of one file, read on as far as it is looked at; the first read takes what the header likely needs."""
+
+    def __init__(
+        self, client: HubClient, budget: HeaderBudget, candidate: Candidate, file: ModelFile, ahead_bytes: int
+    ) -> None:
+        self._client = client
+        self._budget = budget
+        self._candidate = candidate
+        self._file = file
+        self._ahead_bytes = ahead_bytes
+        self._held = bytearray()
+        self._whole = False
+
+    def read(self, offset: int, n: int) -> bytes:
+        """The bytes [offset, offset + n), fewer at the file's end. Raises BudgetSpent, AccessDenied, HubUnreachable."""
+        end = offset + n
+        if end > len(self._held) and not self._whole:
+            self._read_on(max(end, self._ahead_bytes))
+        return bytes(self._held[offset:end])
+
+    def _read_on(self, end: int) -> None:
+        start = len(self._held)
+        stop = min(-(-end // BLOCK_BYTES) * BLOCK_BYTES, self._file.size_bytes)
+        self._budget.take(stop - start)
+        candidate, file = self._candidate, self._file
+        key = blob_key(file) or f"{candidate.repo_id}@{candidate.revision}/{file.path}"
+        self._held += self._client.read(
+            candidate.repo_id or "", candidate.revision or "", file.path, key=key, start=start, n=stop - start
+        )
+        self._whole = len(self._held) < stop or stop == file.size_bytes
+
+
+def _not_this_model(quant: str, bpw: float) -> Defect | None:
+    """Where a file's size and its label cannot both be true of this model."""
+    bits = label_bits(quant)
+    if bits is None or _GROSS_PART * bits <= bpw <= _GROSS_BPW:
+        return None
+    return Defect("mislabelled", f"named {quant}, but its size makes {bpw:.1f} bits per weight of this model")
