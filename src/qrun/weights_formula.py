@@ -181,13 +181,15 @@ class _Split:
             type_bytes=tuple(sorted((+self._by_type).items(), key=lambda item: (-item[1], item[0]))),
             other_input_bytes=other,
             largest_bytes=self._largest_bytes,
+            estimated=True,
         )
 
     def _named(self) -> list[tuple[int, str | None]]:
         """Weights and type of embeddings, output head and further input tables."""
         params, types = self._params, self._types
         head = head_type(types, self._shape.n_embd)
-        table = fitting_row(types.embeddings, self._shape.n_embd) if params.output else head
+        serves_as_head = not params.output and types.in_gguf
+        table = head if serves_as_head else fitting_row(types.embeddings, self._shape.n_embd)
         return [(params.token_embd, table), (params.output, head), (params.other_input, table)]
 
     def _rest(self) -> int:
