@@ -162,4 +162,4 @@ class Transfers:
     def _check_end(remote: Remote, partial: Partial, at: int, stop: int) -> None:
         if at < stop:
             partial.is_wrong = True
-            raise FileDamaged(str(remote), f"it ends at byte {at}, and the Hub's listing says {remote.size_bytes}")
+            raise FileDamaged(str(remote), f"it ends by byte {at}, and the Hub's listing says {remote.size_bytes}")
