@@ -14,6 +14,7 @@ from qrun.errors import UnsafeFile
 from qrun.gguf_quant import has_imatrix, quant_label
 from qrun.hub_info import HubFile, RepoInfo
 from qrun.model import Candidate, Defect, Format
+from qrun.quant import split_quant
 from qrun.quant_config import (
     DTYPES,
     config_of,
@@ -45,6 +46,7 @@ _ENGINE_FILES = re.compile(
 )
 _BRANCH = re.compile(r"([0-9]{1,2}(?:[._][0-9]{1,3})?)(?:-?bpw)?(?:[-_].*)?", re.IGNORECASE)
 _BPW_IN_NAME = re.compile(r"(?<![0-9.])([0-9]{1,2}(?:\.[0-9]+)?)-?bpw", re.IGNORECASE)
+_BITS_IN_NAME = re.compile(r"(?:int|w)([2-8])(?![0-9])|([2-8])-?bit", re.IGNORECASE)
 _LEAST_BPW, _MOST_BPW = 1.0, 16.0
 
 
@@ -147,12 +149,21 @@ def _safetensors(state: RepoState, files: Sequence[HubFile]) -> Candidate | None
 
 
 def _told_format(state: RepoState, name: str) -> tuple[Format, str] | None:
-    """EXL says what it is by repo and branch; any other repo without a config.json could be anything."""
+    """Format and label by tags, branch and name, for want of a config.json; plain weights without one are none."""
+    told, label = state.told, split_quant(name)[1]
     if state.denied:
-        return state.told or "safetensors", "unknown"
-    if state.told not in ("exl2", "exl3"):
-        return None
-    return state.told, bpw_of_branch(state.ref) or bpw_in_name(name) or "unknown"
+        return told or "safetensors", label or "unknown"
+    if told in ("exl2", "exl3"):
+        return told, bpw_of_branch(state.ref) or bpw_in_name(name) or "unknown"
+    if told == "fp8":
+        return told, "fp8"
+    if told == "bnb":
+        return told, "int8" if "8bit" in name.lower() else "nf4"
+    if told in ("mlx", "awq", "gptq"):
+        bits = _BITS_IN_NAME.search(name)
+        named = f"{bits[1] or bits[2]}bit" if bits else "4bit" if told == "awq" else "unknown"
+        return told, label if label and "bit" in label else named
+    return None
 
 
 def _pickles(state: RepoState, files: Sequence[HubFile]) -> Candidate | None:

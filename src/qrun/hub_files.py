@@ -5,6 +5,7 @@ Which repos and branches are worth a call is decided here; how many were passed 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from qrun.hub_candidates import RepoState, bpw_of_branch, config_path, is_weights
 from qrun.hub_gather import Ask, Gathered
@@ -47,6 +48,7 @@ class _Into:
         self._gathered = gathered
         self._n_branches = 0
         self._n_left_out = 0
+        self._kin: list[HubRepo] = []  # looked at for the shape alone
 
     def all_of_base(self) -> Looked:
         """The repos that are worth a call."""
@@ -55,9 +57,12 @@ class _Into:
         chosen = worth_asking(found.base, found.repos, max(1, most))
         known_early = {repo.repo_id for repo in chosen if repo.repo_id in gathered.branches}
         gathered.run([ask for repo in chosen for ask in self._asks(repo)] + self._shape_asks(chosen))
-        gathered.run([ask for repo in chosen if repo.repo_id not in known_early for ask in self._branch_asks(repo)])
+        late = [ask for repo in chosen if repo.repo_id not in known_early for ask in self._branch_asks(repo)]
+        if not gathered.configs:  # EXL repos keep theirs on the branches
+            late += [ask for repo in chosen if repo.repo_id in known_early for ask in self._branch_config(repo)][:1]
+        gathered.run(late)
         states = tuple(state for repo in chosen for state in self._states(repo))
-        return Looked(states, self._shape(chosen), self._left_out(len(found.repos) - len(chosen)))
+        return Looked(states, self._shape([*chosen, *self._kin]), self._left_out(len(found.repos) - len(chosen)))
 
     def alone(self) -> Looked:
         """The one repo, and for its shape alone the base and what else is made from it."""
@@ -70,8 +75,9 @@ class _Into:
         elif "/" in base:
             asks += [gathered.info(base), gathered.listing(relation)]
         gathered.run(asks)
-        relatives = self._relatives(gathered.listings.get(relation, ())) if not own else []
-        gathered.run([ask for one in relatives if (ask := self._config_ask(one))])
+        relatives = [] if own else self._relatives(gathered.listings.get(relation, ()))
+        configs = [ask for one in relatives if (ask := self._config_ask(one))]
+        gathered.run(configs or self._branch_config(repo))
         return Looked(tuple(self._states(repo)), self._shape([repo, *relatives]), self._left_out(0))
 
     def _asks(self, repo: HubRepo) -> Iterator[Ask]:
@@ -106,9 +112,22 @@ class _Into:
         path = config_path(listing.paths or ())
         return self._gathered.config(repo.repo_id, listing.commit, path) if path and listing.commit else None
 
+    def _branch_config(self, repo: HubRepo) -> list[Ask]:
+        """The config.json of a branch: all branches of a repo are one model."""
+        for state in self._states(repo):
+            if path := config_path(file.path for file in state.info.files):
+                return [self._gathered.config(repo.repo_id, state.info.commit, path)]
+        return []
+
     def _shape_asks(self, chosen: Sequence[HubRepo]) -> list[Ask]:
-        likely = [ask for repo in chosen if repo.format == "gguf" and (ask := self._config_ask(repo))]
-        return likely[:_MOST_CONFIGS_OF_GGUF]
+        """The configs that are read for the shape alone: of chosen GGUF repos; failing others, of relatives."""
+        with_config = [repo for repo in chosen if config_path(repo.listing.paths or ()) and not repo.listing.gated]
+        asked = [repo for repo in with_config if repo.format == "gguf"][:_MOST_CONFIGS_OF_GGUF]
+        if not any(repo.format != "gguf" for repo in with_config):
+            rows = chain.from_iterable(self._gathered.listings.values())
+            self._kin = self._relatives(list({row.repo_id: row for row in rows}.values()))
+            asked += [repo for repo in self._kin if repo.repo_id not in {one.repo_id for one in chosen}]
+        return [ask for repo in asked if (ask := self._config_ask(repo))]
 
     def _relatives(self, rows: Sequence[RepoListing]) -> list[HubRepo]:
         """The base, and of the repos in `rows` the best few of it that bring a config.json."""
@@ -124,20 +143,17 @@ class _Into:
         """The repo at every revision that was asked for."""
         gathered, repo_id = self._gathered, repo.repo_id
         config = gathered.configs.get((repo_id, repo.listing.commit or ""))
-        infos = sorted(
-            ((revision or "", info) for (asked, revision), info in gathered.infos.items() if asked == repo_id),
-            key=lambda one: one[0],
-        )
+        at = {revision or "main": info for (asked, revision), info in gathered.infos.items() if asked == repo_id}
         denied = repo_id in gathered.denied
-        return [RepoState(info, revision or "main", config, repo.format, denied) for revision, info in infos]
+        return [RepoState(at[name], name, config, repo.format, denied) for name in sorted(at)]
 
     def _shape(self, repos: Sequence[HubRepo]) -> KnownShape | None:
         """The first that a config.json tells: the base's own, then copies'."""
         base = self._found.base.casefold()
         for repo in sorted(repos, key=lambda repo: (repo.repo_id.casefold() != base, _shape_rank(repo))):
-            config = self._gathered.configs.get((repo.repo_id, repo.listing.commit or ""))
-            if config is not None and (known := known_shape(config)):
-                return known
+            for (repo_id, _), config in self._gathered.configs.items():
+                if repo_id == repo.repo_id and (known := known_shape(config)):
+                    return known
         return None
 
     def _left_out(self, n_repos: int) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class _Lookup:
     def by_id(self) -> Found:
         """The repo of that id where it is a quant, or its revision or file is asked for; else the quants of it."""
         model, gathered = self._model, self._gathered
-        alone = model.revision is not None or model.file is not None or self._is_packed_by_name()
+        alone = model.revision not in _MAIN or model.file is not None or self._is_packed_by_name()
         asks = [gathered.info(model.name, model.revision)]
         asks += [gathered.refs(model.name)] if alone and model.revision is None else []
         asks += [] if alone else self._listings((*quant_queries((model.name,)), *search_queries(model.name)[:1]))
@@ -93,7 +93,9 @@ class _Lookup:
             chosen = choose_base(model.text, model.name, self._repos())
         if chosen is None:
             raise self._not_found()
-        repos = self._quants(ids_of_base(chosen.base, self._repos()))
+        repos = chosen.repos or self._quants(ids_of_base(chosen.base, self._repos()))
+        if not repos:
+            raise NotAModel(chosen.base, "no GGUF or safetensors weights of it were found.")
         return Found(chosen.base, repos, chosen.warnings)
 
     def _is_packed_by_name(self) -> bool:

@@ -101,10 +101,14 @@ class HubRepo:
 
 @dataclass(frozen=True, slots=True)
 class ChosenBase:
-    """The base that a name means, as an id or a bare name, and what is to be said about a loose spelling."""
+    """The base that a name means, as an id or a bare name, and what is to be said about a loose spelling.
+
+    `repos`: those of exactly the name that was asked for, where it is a repo's and no base's.
+    """
 
     base: str
     warnings: tuple[str, ...] = ()
+    repos: tuple[HubRepo, ...] = ()
 
 
 def search_queries(name: str) -> tuple[Query, ...]:
@@ -162,12 +166,13 @@ def choose_base(text: str, name: str, repos: Sequence[HubRepo]) -> ChosenBase | 
     Organisations that are known for models of their own come first. Raises AmbiguousModel for `text`, what the user
     wrote.
     """
-    if base_names(name)[0] != name and (exact := _of_that_name(name, repos)):
-        return ChosenBase(_likeliest([repo.bases[0] for repo in exact]))
     groups: dict[tuple[str, ...], list[str]] = {}
     for repo in repos:
         for base in repo.bases:
             groups.setdefault(name_key(base), []).append(base)
+    if base_names(name)[0] != name and (exact := _of_that_name(name, repos)):
+        base = _likeliest(groups[name_key(_likeliest([repo.bases[0] for repo in exact]))])
+        return ChosenBase(base, repos=tuple(repo for repo in exact if any(_same(one, base) for one in repo.bases)))
     ids = {_likeliest(group): len(group) for group in groups.values()}
     match = _match(name, list(ids))
     if match.name is not None:
@@ -286,7 +291,7 @@ def _says_more(name: str, base: str, publisher: str) -> bool:
 
 def _of_that_name(name: str, repos: Sequence[HubRepo]) -> list[HubRepo]:
     wanted = name.casefold()
-    return [repo for repo in repos if repo.repo_id.rpartition("/")[2].casefold() == wanted]
+    return [repo for repo in repos if repo.packed and repo.repo_id.rpartition("/")[2].casefold() == wanted]
 
 
 def _match(name: str, ids: Sequence[str]) -> NameMatch:
