@@ -1,6 +1,7 @@
 """What the Hub says as values, what is kept of it, and what its refusals mean."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -527,24 +528,28 @@ def test_a_client_that_asks_nothing_loads_no_http(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
-def test_the_library_prints_nothing_on_the_users_terminal(hub, settings, commit):
+@pytest.mark.parametrize("how", ["by the login", "by a broken login"])
+def test_the_library_prints_nothing_on_the_users_terminal(hub, tmp_path, commit, how):
     """Warnings of huggingface_hub would be further lines beside the one that an error is; a program gets none."""
+    hub.add_token("hf_file")
     hub.fault("status", status=500, path="/refs", headers={"X-HF-Warning": "topic; a warning"})
-    fields = ("cache_dir", "listings_dir", "token_path")
-    paths = ", ".join(f"{name}=Path({str(getattr(settings, name))!r})" for name in fields)
+    (tmp_path / "token").write_text("hf_file\n")
+    (tmp_path / "stored_tokens").write_text("broken" if how == "by a broken login" else "")
     script = (
-        "from pathlib import Path\n"
+        "from qrun.config import read_config\n"
         "from qrun.errors import HubUnreachable\n"
         "from qrun.hub_client import HubClient\n"
-        "from qrun.hub_settings import HubSettings\n"
-        f"client = HubClient(HubSettings({paths}, endpoint={settings.endpoint!r}, retry_s=0.3))\n"
+        "client = HubClient(read_config().hub)\n"
         "print(client.repo('maker/base-GGUF').repo_id, client.repo('no/such'))\n"
         "try:\n    client.branches('maker/base-GGUF')\n"
         "except HubUnreachable as error:\n    print(error.why)\n"
         "client.close()"
     )
+    environ = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.endpoint, "QRUN_CACHE_DIR": str(tmp_path)}
 
-    done = subprocess.run([sys.executable, "-W", "default", "-c", script], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "default", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
 
     assert done.stderr == ""
     assert done.stdout.startswith("maker/base-GGUF None\nit answers 500 Internal Server Error (")
+    assert {request.headers.get("authorization") for request in hub.requests} == {"Bearer hf_file"}

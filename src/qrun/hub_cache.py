@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,8 @@ class HubCache:
             return None
         entry = _parsed(content, key)
         if entry is not None:
-            _touch(path)
+            with suppress(OSError):  # removed by another process meanwhile, or a read-only folder
+                os.utime(path)  # used now: pruned later than what is not
         return entry
 
     def put(self, key: str, payload: bytes) -> None:
@@ -72,7 +74,8 @@ class HubCache:
         for _, size, path in entries:
             if total <= self._most_bytes * _KEPT_SHARE:
                 return
-            path.unlink(missing_ok=True)  # another process may prune too
+            with suppress(OSError):  # another process prunes too, or (on Windows) reads it just now
+                path.unlink()
             total -= size
 
     def _path(self, key: str) -> Path:
@@ -116,13 +119,6 @@ def _write_aside(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _touch(path: Path) -> None:
-    try:
-        os.utime(path)  # used now: pruned later than what is not
-    except OSError:  # removed by another process meanwhile, or a read-only folder
-        return
 
 
 def _measured(folder: Path) -> list[tuple[float, int, Path]]:
