@@ -46,6 +46,8 @@ def _folders_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
             if not name.startswith("QRUN_TEST_"):
                 patch.delenv(name)
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
+        for name in ("OLLAMA_MODELS", "LLAMA_CACHE"):  # where other tools' models are looked for
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
         patch.setenv("HF_ENDPOINT", _NO_HUB)
         patch.setenv("QRUN_HUB_RETRY_S", "0.2")
         for name in ("QRUN_DATA_DIR", "QRUN_CACHE_DIR", "QRUN_STATE_DIR"):

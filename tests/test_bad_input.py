@@ -177,9 +177,22 @@ def test_a_bad_hardware_file_is_a_usage_error(qrun, tmp_path):
     assert_refused(qrun("resolve", MODEL, "--hardware", str(hardware)), 2, "cpu_cores")
 
 
-def test_without_any_model_folder_the_way_to_name_one_is_given(qrun):
-    """Exit 3, with the option that says where models are."""
-    assert_refused(qrun("serve", MODEL, models=None), 3, "--models-dir")
+def test_a_hub_that_does_not_answer_is_said_with_the_ways_round(qrun):
+    """Exit 5, with the mirror and what is stored as ways on."""
+    ended = qrun("serve", MODEL, models=None, QRUN_HUB_RETRY_S="0.2")
+
+    assert_refused(ended, 5, "cannot be reached", "HF_ENDPOINT", "--offline")
+
+
+@pytest.mark.parametrize("command", [("serve", MODEL), ("run", MODEL, "Hi"), ("resolve", MODEL), ("pull", MODEL)])
+def test_offline_what_is_not_stored_is_said(qrun, command):
+    """Exit 5 at once, from every command that takes a MODEL."""
+    assert_refused(qrun(*command, "--offline", models=None), 5, "offline was asked for", MODEL)
+
+
+def test_a_retry_time_that_is_no_number_is_refused(qrun):
+    """Exit 2, naming the variable."""
+    assert_refused(qrun("resolve", MODEL, QRUN_HUB_RETRY_S="soon"), 2, "QRUN_HUB_RETRY_S")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def test_the_hub_s_token_is_read_and_never_printed():
 
     assert config.hub.token == "hf_secret"  # made up
     assert config.hub.endpoint == "http://mirror"
-    assert "hf_secret" not in repr(config.hub)
+    assert "hf_secret" not in repr(config)
+    assert "HF_TOKEN" not in config.environ
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])

@@ -25,7 +25,9 @@ def read(*args):
 
 def test_without_options_the_request_is_the_default():
     """Only MODEL is needed."""
-    assert read("llama3") == {"request": Request("llama3"), "models_dir": None, "assume_yes": False}
+    switches = {"refresh": False, "offline": False, "assume_yes": False}
+
+    assert read("llama3") == {"request": Request("llama3"), "models_dir": None} | switches
 
 
 def test_every_option_finds_its_field():
@@ -33,7 +35,7 @@ def test_every_option_finds_its_field():
     line = (
         "m --goal speed --ctx 4096 --parallel 2 --placement gpu --quant q4_k_m --format gguf --engine llamacpp "
         "--engines llamacpp,mlx --kv-type q8_0 --gpus 0,2 --min-tps 5 --max-kld .1 --allow-cpu-engine "
-        "--models-dir d --yes"
+        "--models-dir d --refresh --offline --yes"
     )
 
     called = read(*line.split())
@@ -55,7 +57,7 @@ def test_every_option_finds_its_field():
         allow_cpu_engine=True,
     )
     assert str(called["models_dir"]) == "d"
-    assert called["assume_yes"] is True
+    assert all(called[name] is True for name in ("assume_yes", "refresh", "offline"))
 
 
 @pytest.mark.parametrize(

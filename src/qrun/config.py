@@ -13,6 +13,9 @@ from qrun.hub_settings import DEFAULT_ENDPOINT, DEFAULT_RETRY_S, HubSettings
 __all__ = ["Config", "read_config"]
 
 
+_SECRETS = frozenset({"QRUN_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})  # no engine needs them
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """What the environment sets. Folders follow the platform's conventions unless QRUN_*_DIR moves them."""
@@ -23,7 +26,7 @@ class Config:
     models_dir: Path | None
     llama_server: str | None
     path: str
-    environ: Mapping[str, str]  # handed to children: without our API key
+    environ: Mapping[str, str]  # handed to children: without our keys and tokens
     hub: HubSettings
     places: Places = field(default_factory=Places)  # where other tools keep models
     api_key: str | None = None
@@ -55,7 +58,7 @@ def read_config(environ: Mapping[str, str] | None = None) -> Config:
         models_dir=Path(models_dir).expanduser() if models_dir else None,
         llama_server=env.get("QRUN_LLAMA_SERVER") or None,
         path=env.get("PATH", ""),
-        environ={name: value for name, value in env.items() if name != "QRUN_API_KEY"},
+        environ={name: value for name, value in env.items() if name not in _SECRETS},
         hub=_hub(env, cache_dir),
         places=_places(env),
         api_key=env.get("QRUN_API_KEY") or None,

@@ -16,7 +16,6 @@ from qrun.here import Here
 from qrun.model_fetch import ModelFetch
 from qrun.registry import runner_named
 from qrun.runner import Engine, Launch, Runner, ServePlan
-from qrun.source import Report, quiet
 from qrun.supervisor import Supervisor
 
 __all__ = ["EngineStart", "engine_start"]
@@ -53,13 +52,8 @@ class EngineStart:
         )
 
 
-def engine_start(
-    here: Here, *, config: Config, alias: str, extra_args: Sequence[str] = (), report: Report = quiet
-) -> EngineStart:
-    """What the decision comes to. Raises the decision's error, EngineMissing or EngineCannot.
-
-    Fetches nothing: `report` is told of it when the model is.
-    """
+def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence[str] = ()) -> EngineStart:
+    """What the decision comes to. Fetches nothing. Raises the decision's error, EngineMissing or EngineCannot."""
     choice = here.resolution.require()
     runner = runner_named(choice.engine)
     engine = find_engine(config, choice.engine)
@@ -79,7 +73,7 @@ def engine_start(
     if lacks := runner.cannot(engine, plan):
         remedy = f"Build the one that can: {install_command(runner.name)} --build"
         raise EngineCannot(runner.name, engine.flavour, lacks, remedy)
-    return EngineStart(runner, engine, plan, ModelFetch(here.model_path, report))
+    return EngineStart(runner, engine, plan, ModelFetch(here.model_path))
 
 
 def _cuda_uuids(hardware: Hardware) -> tuple[str, ...]:

@@ -1,44 +1,99 @@
 """The decision for this machine: request, models, hardware and engines brought together and resolved.
 
 The one place where the pure resolver meets the services. What a source refuses becomes the resolution's `error`, so
-that programs are told in one way; a hardware file that cannot be read is raised.
+that programs are told in one way; a hardware file that cannot be read is raised. What the Hub was asked for is kept, so
+that the next same request asks nothing (DESIGN 3.10).
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+from qrun.changes import what_changed
 from qrun.config import Config
 from qrun.engines import engine_states
-from qrun.errors import QrunError, UsageError
+from qrun.errors import Failure, HubUnreachable, ModelNotFound, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
 from qrun.hardware_file import load_hardware
-from qrun.names import parse_model
+from qrun.hub_settings import HubSettings
+from qrun.kept_files import KeptFiles
+from qrun.memory_holders import memory_holders
+from qrun.model import Candidate
+from qrun.names import ModelRef, parse_model
+from qrun.pin import pin_of
+from qrun.pin_json import KeptDecision
+from qrun.pins import PinStore, machine_of, options_of
 from qrun.probe import probe_hardware, select_gpus
 from qrun.quant import same_quant
 from qrun.request import Request
 from qrun.resolution import EngineState, Resolution
 from qrun.resolve import resolve
-from qrun.source import Report, Source, quiet
+from qrun.source import FoundModel, Report, Source, quiet
+from qrun.source_hub import HubSource
 from qrun.source_pick import pick_source
+from qrun.source_stored import StoredSource
+from qrun.store import Store
+from qrun.store_ledger import Ledger
+from qrun.stored_mark import stored_marked
 
 __all__ = ["Here", "resolve_here"]
+
+_MOST_FINALISTS = 3  # whose headers are read for one decision (DESIGN section 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """A resolution with what it was made of. `source` is None where the model could not even be looked for."""
+    """A resolution with what it was made of. `source` is None where the model could not even be looked for.
+
+    `decision` is what `remember` keeps; None where nothing is to be kept.
+    """
 
     resolution: Resolution
     source: Source | None
     hardware: Hardware
+    decision: KeptDecision | None = None
+    pins: PinStore | None = None
 
     def model_path(self, report: Report = quiet) -> Path:
-        """The chosen candidate's first file on this disk. Raises the resolution's error, or FileDamaged."""
+        """The chosen candidate's first file on this disk, fetched where it is not there.
+
+        Raises the resolution's error, and what `Source.local_path` raises.
+        """
         chosen = self.resolution.require()
         if self.source is None:  # only where there is an error, which `require` raised
             raise UsageError("no source of models was found.")
         return self.source.local_path(chosen.candidate, report)
+
+    def close(self) -> None:
+        """Let go of the source's connections, once its files are not wanted any more."""
+        if self.source is not None:
+            self.source.close()
+
+    def remember(self) -> None:
+        """Keep the decision for the next same request. Raises Failure where the data folder cannot be written."""
+        if self.decision is None or self.pins is None:
+            return
+        try:
+            self.pins.put(self.resolution.request, self.hardware, self.decision)
+        except OSError as error:
+            what = f"The decision could not be kept: {error.filename}: {error.strerror}."
+            raise Failure(what, "Check QRUN_DATA_DIR.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request with everything that it is decided by."""
+
+    request: Request
+    model: ModelRef
+    source: Source
+    hardware: Hardware
+    engines: tuple[EngineState, ...]
+    hub: HubSettings
+    files: KeptFiles
+    pins: PinStore | None  # None: the source is this disk, where looking again costs nothing
 
 
 def resolve_here(
@@ -48,26 +103,117 @@ def resolve_here(
     models_dir: Path | None = None,
     hardware_file: Path | None = None,
     assume_yes: bool = False,
+    refresh: bool = False,
+    offline: bool = False,
+    remember: bool = True,
+    to_fetch: bool = False,
 ) -> Here:
     """Decide `request` for this machine, or for the one in `hardware_file`.
 
     An engine that is not installed competes where it may be installed: with `assume_yes`, or where somebody can be
-    asked. Raises UsageError for a hardware file or GPU that cannot be meant; all else is in the resolution.
+    asked; `to_fetch`, every engine does, for nothing is to be run. `refresh` decides anew what was decided before and
+    warns of what changed; `remember=False` leaves it to the caller to keep the new decision. Raises UsageError for a
+    hardware file or GPU that cannot be meant; all else is in the resolution. The caller closes what is returned.
     """
     hardware = _hardware(request, config, hardware_file)
     blank = Resolution(request, None, None, hardware, None)
+    hub = replace(config.hub, offline=config.hub.offline or offline)
     source: Source | None = None
     try:
         model = parse_model(request.model)
         request = _with_quant(request, model.quant)
-        source = pick_source(model, models_dir or config.models_dir)
-        found = source.find(model)
+        blank = replace(blank, request=request)
+        source = pick_source(model, models_dir or config.models_dir, hub, refresh=refresh)
+        pins = PinStore(config.pins_dir) if isinstance(source, HubSource | StoredSource) else None
+        engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
+        files = KeptFiles(Store(hub, None), config.places, Ledger(config.ledger_dir))
+        question = _Question(request, model, source, hardware, engines, hub, files, pins)
+        return _answered(question, refresh=refresh, remember=remember)
     except QrunError as error:
-        return Here(replace(blank, request=request, error=error), source, hardware)
-    states = engine_states(config, hardware)
-    may_install = assume_yes or hardware.simulated or sys.stdin.isatty()
-    engines = [_available(state, simulated=hardware.simulated, may_install=may_install) for state in states]
-    return Here(resolve(request, found, hardware, engines), source, hardware)
+        return Here(replace(blank, error=error), source, hardware)
+
+
+def _answered(question: _Question, *, refresh: bool, remember: bool) -> Here:
+    before = question.pins.get(question.request, question.hardware) if question.pins else None
+    if before is not None and not refresh and (kept := _kept(question, before)):
+        return Here(kept, question.source, question.hardware, pins=question.pins)
+    here = _decided(question)
+    if refresh and before is not None:
+        here = _with_warning(here, what_changed(before.pin, before.chosen, here.resolution))
+    return _remembered(here) if remember else here
+
+
+def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
+    """What was decided before, on today's memory; None where offline it would take what is not stored."""
+    found = stored_marked(before.found, question.files)
+    if question.hub.offline and not any(before.pin.names(one) and one.stored for one in found.candidates):
+        return None
+    resolution = resolve(question.request, found, question.hardware, question.engines, pin=before.pin)
+    if isinstance(resolution.error, PinnedTooLarge):
+        holders = memory_holders(question.hardware)
+        return replace(resolution, error=replace(resolution.error, holders=holders))
+    return resolution
+
+
+def _decided(question: _Question) -> Here:
+    """A fresh decision: what the source has, resolved, and once more with the headers of the best few."""
+    found = _found(question)
+    first = resolve(question.request, found, question.hardware, question.engines)
+    resolution = first
+    if finalists := _finalists(first):
+        exact = dict(zip(map(id, finalists), question.source.sharpened(finalists), strict=True))
+        found = replace(found, candidates=tuple(exact.get(id(one), one) for one in found.candidates))
+        resolution = resolve(question.request, found, question.hardware, question.engines)
+    return Here(resolution, question.source, question.hardware, _to_keep(question, found, resolution), question.pins)
+
+
+def _found(question: _Question) -> FoundModel:
+    try:
+        return question.source.find(question.model)
+    except ModelNotFound as missing:
+        if not question.hub.offline or question.pins is None:
+            raise
+        raise HubUnreachable(
+            question.hub.endpoint,
+            f"offline was asked for, and no model named {question.model.text!r} is stored",
+            "Run it once without --offline (and HF_HUB_OFFLINE), or name what qrun list shows.",
+            missing.nearest,
+        ) from missing
+
+
+def _finalists(resolution: Resolution) -> list[Candidate]:
+    """The few candidates whose exact weights decide: the best by formula, or where nothing fits the smallest."""
+    if resolution.chosen is not None:
+        best = [resolution.chosen.candidate, *(one.candidate for one in resolution.alternatives)]
+    elif isinstance(resolution.error, NothingFits):
+        too_large = [one for one in resolution.rejected if one.reason == "too_large"]
+        best = [one.candidate for one in sorted(too_large, key=lambda one: one.needed_bytes or 0)]
+    else:
+        return []
+    return [one for one in best[:_MOST_FINALISTS] if one.weights and one.weights.estimated]
+
+
+def _to_keep(question: _Question, found: FoundModel, resolution: Resolution) -> KeptDecision | None:
+    """What is kept of a decision: one that the Hub was asked for. Offline only a part of the candidates was seen."""
+    if resolution.chosen is None or question.pins is None or question.hub.offline:
+        return None
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    pin = pin_of(resolution.chosen, decided_at=now)
+    return KeptDecision(pin, found, options_of(question.request), machine_of(question.hardware))
+
+
+def _remembered(here: Here) -> Here:
+    """`here` with its decision kept. Where it cannot be, the answer is none the worse: that is a warning."""
+    try:
+        here.remember()
+    except Failure as error:
+        return _with_warning(here, str(error))
+    return here
+
+
+def _with_warning(here: Here, warning: str) -> Here:
+    resolution = replace(here.resolution, warnings=(*here.resolution.warnings, warning))
+    return replace(here, resolution=resolution)
 
 
 def _hardware(request: Request, config: Config, hardware_file: Path | None) -> Hardware:
@@ -86,8 +232,12 @@ def _with_quant(request: Request, quant: str | None) -> Request:
     return replace(request, quant=quant)
 
 
-def _available(state: EngineState, *, simulated: bool, may_install: bool) -> EngineState:
+def _competing(config: Config, hardware: Hardware, *, assume_yes: bool, to_fetch: bool) -> tuple[EngineState, ...]:
     """What competes: on simulated hardware every engine that runs there, else the installed and the installable."""
-    if simulated:
-        return replace(state, installed=True, can_install=True, backends=None)
-    return replace(state, can_install=state.can_install and may_install)
+    states: Sequence[EngineState] = engine_states(config, hardware)
+    if hardware.simulated:
+        return tuple(replace(state, installed=True, can_install=True, backends=None) for state in states)
+    if to_fetch:
+        return tuple(replace(state, can_install=True) for state in states)
+    may_install = assume_yes or sys.stdin.isatty()
+    return tuple(replace(state, can_install=state.can_install and may_install) for state in states)

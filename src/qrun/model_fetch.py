@@ -22,11 +22,14 @@ class _BrokenOff(BaseException):
 
 
 class ModelFetch:
-    """One download, run once. `path` is the model's first file, known when it is over."""
+    """One download, run once. `path` is the model's first file, known when it is over.
+
+    `report` is told how far it is; it may be set until the download begins.
+    """
 
     def __init__(self, fetch: Callable[[Report], Path], report: Report = quiet) -> None:
         self._fetch = fetch
-        self._report = report
+        self.report = report
         self._broken_off = threading.Event()
         self._path: Path | None = None
 
@@ -70,7 +73,7 @@ class ModelFetch:
     def _told(self, advance: Advance) -> None:
         if self._broken_off.is_set():
             raise _BrokenOff
-        self._report(advance)
+        self.report(advance)
 
 
 def _settle(over: "asyncio.Future[None]", failure: BaseException | None) -> None:

@@ -15,7 +15,7 @@ __all__ = ["Pulled", "show_pulled", "show_refusal", "show_warnings"]
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What came of one MODEL. One of `path` and `error` is set when all is over."""
+    """What came of one MODEL. `path` is set when its files are here, `error` where something failed."""
 
     model: str
     candidate: Candidate | None = None

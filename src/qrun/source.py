@@ -65,3 +65,7 @@ class Source(Protocol):
         Raises HubUnreachable, AccessDenied, DiskFull, or FileDamaged for bytes that are not what the Hub said.
         """
         ...
+
+    def close(self) -> None:
+        """Let go of connections. What was found stays good."""
+        ...

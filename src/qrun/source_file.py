@@ -66,6 +66,9 @@ class FileSource:
         """The candidate's first file, all its files being there. Raises FileDamaged where they changed."""
         return whole_file(Path(), candidate)
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
 
 def expanded(text: str) -> Path:
     """The path that `text` is, `~` as the home folder; where there is no such user's home, as it stands."""

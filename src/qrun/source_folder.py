@@ -52,6 +52,9 @@ class FolderSource:
         """The candidate's first file, all its files being there. Raises FileDamaged where they changed."""
         return whole_file(self._root / (candidate.repo_id or ""), candidate)
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _find(self, model: ModelRef) -> FoundModel:
         chosen, warnings = choose_repos(model, self._repos(model), str(self._root))
         if model.revision not in _LOCAL_REVISIONS:

@@ -57,7 +57,8 @@ class HubSource:
         candidates = tuple(one for state in looked.states for one in candidates_of_state(state, found.base))
         candidates = with_file(model, candidates, self.description)
         if not candidates:
-            raise NotAModel(found.repos[0].repo_id, "it holds no GGUF file, and no config.json with safetensors.")
+            where = found.repos[0].repo_id if found.repos else found.base
+            raise NotAModel(where, "it holds no GGUF file, and no config.json with safetensors.")
         if all(one.defect and one.defect.reason == "access_denied" for one in candidates):
             raise gathered.denied[candidates[0].repo_id or ""]
         refuse_if_all_damaged(candidates, lambda one: Path(one.repo_id or ""))

@@ -65,6 +65,9 @@ class StoredSource:
         """The candidate's first file, all its files being there. Raises FileDamaged where they changed."""
         return whole_file(self._folder_of(candidate), candidate)
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _find(self, model: ModelRef) -> FoundModel:
         named = self._named(model)
         chosen, warnings = choose_repos(model, [one.repo for one in named], self.description)

@@ -19,6 +19,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resolve": ("qrun.cli.resolve:resolve", "Show which files MODEL resolves to on this machine, and why."),
     "pull": ("qrun.cli.pull:pull", "Fetch what each MODEL resolves to on this machine, and print its first file."),
     "list": ("qrun.cli.list:list_", "List the models that are stored on this disk."),
+    "outdated": (
+        "qrun.cli.outdated:outdated",
+        "Name stored repos that moved on the Hub, and choices that would differ today.",
+    ),
     "rm": (
         "qrun.cli.rm:rm",
         "Delete the stored repos of NAME, a repo or a base model, with all that is unfinished in them.",

@@ -28,7 +28,10 @@ _MOST_CTX = 2**31 - 1  # llama.cpp keeps positions in 32 bits
 
 
 def request_options(command: Callable[..., _R]) -> Callable[..., _R]:
-    """MODEL and the shared options; the command is called with `request: Request` and `models_dir: Path | None`."""
+    """MODEL and the shared options.
+
+    The command is called with `request: Request`, `models_dir: Path | None`, `refresh` and `offline`.
+    """
 
     @wraps(command)
     def with_request(*args: Any, **kwargs: Any) -> _R:
@@ -39,14 +42,14 @@ def request_options(command: Callable[..., _R]) -> Callable[..., _R]:
 
 
 def requests_options(command: Callable[..., _R]) -> Callable[..., _R]:
-    """As `request_options`, for one MODEL or several; the command is called with `requests: tuple[Request, ...]`."""
+    """As `request_options`, for any number of MODELs; the command is called with `requests: tuple[Request, ...]`."""
 
     @wraps(command)
     def with_requests(*args: Any, models: tuple[str, ...], **kwargs: Any) -> _R:
         asked = _taken(kwargs)
         return command(*args, requests=tuple(Request(model=model, **asked) for model in models), **kwargs)
 
-    return _decorated(with_requests, click.argument("models", metavar="MODEL...", nargs=-1, required=True))
+    return _decorated(with_requests, click.argument("models", metavar="MODEL...", nargs=-1))
 
 
 def yes_option(command: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -181,6 +184,8 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--models-dir",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="A folder of repos ORG/NAME/files; default: QRUN_MODELS_DIR.",
+        help="Look in this folder of repos ORG/NAME/files, not on the Hub; default: QRUN_MODELS_DIR.",
     ),
+    click.option("--refresh", is_flag=True, help="Decide anew what was decided before, and say what changed."),
+    click.option("--offline", is_flag=True, help="Ask the Hub for nothing: take what is stored."),
 )

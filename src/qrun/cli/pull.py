@@ -1,15 +1,19 @@
 """`qrun pull MODEL...`: what each model resolves to here, fetched and verified."""
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from qrun.cli.options import requests_options
-from qrun.config import read_config
-from qrun.errors import QrunError
+from qrun.config import Config, read_config
+from qrun.errors import QrunError, UsageError
 from qrun.here import Here, resolve_here
+from qrun.outdated import kept_here
+from qrun.pins import request_of
+from qrun.render_asking import show_asking
 from qrun.render_progress import show_transfer
 from qrun.render_pull import Pulled, show_pulled, show_refusal, show_warnings
 from qrun.request import Request
@@ -27,14 +31,22 @@ __all__ = ["pull"]
     metavar="FILE",
     help="Decide for the machine that FILE (TOML) describes; every engine that runs there counts as installed.",
 )
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Decide anew and fetch what is chosen now; without MODEL, of all stored choices. "
+    "Old files stay until new ones verify.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def pull(
     *,
     requests: tuple[Request, ...],
     models_dir: Path | None,
     hardware_file: Path | None,
+    refresh: bool,
+    offline: bool,
+    update: bool,
     as_json: bool,
-    **asking: bool,  # how the Hub may be asked, as resolve_here takes it
 ) -> None:
     """Fetch what each MODEL resolves to on this machine, and print its first file.
 
@@ -43,16 +55,26 @@ def pull(
     config = read_config()
 
     def decide(request: Request) -> Here:
-        # An engine that is not installed yet competes: nothing is started here.
         return resolve_here(
-            request, config=config, models_dir=models_dir, hardware_file=hardware_file, assume_yes=True, **asking
+            request,
+            config=config,
+            models_dir=models_dir,
+            hardware_file=hardware_file,
+            refresh=refresh or update,
+            offline=offline,
+            remember=not update,  # the old choice stands until the new files are there
+            to_fetch=True,
         )
 
-    decided = [_decided(request, decide) for request in requests]
-    show_warnings([warning for one in decided if one.here for warning in one.here.resolution.warnings])
-    files = [file for one in decided if one.pulled.candidate for file in one.pulled.candidate.files]
-    with show_transfer(sum(file.size_bytes for file in files), len(files)) as report:
-        pulled = [_fetched(one, report) for one in decided]
+    if not requests:
+        requests = _kept_requests(config, update=update)
+    with ExitStack() as stack:
+        with show_asking():
+            decided = [_decided(request, decide, stack) for request in requests]
+        show_warnings([warning for one in decided if one.here for warning in one.here.resolution.warnings])
+        files = [file for one in decided if one.pulled.candidate for file in one.pulled.candidate.files]
+        with show_transfer(sum(file.size_bytes for file in files), len(files)) as report:
+            pulled = [_fetched(one, report, remember=update) for one in decided]
     show_pulled(pulled, as_json=as_json)
     errors = [one.error for one in pulled if one.error is not None]
     for error in errors[1:]:
@@ -69,19 +91,29 @@ class _Decided:
     here: Here | None = None
 
 
-def _decided(request: Request, decide: Callable[[Request], Here]) -> _Decided:
+def _kept_requests(config: Config, *, update: bool) -> tuple[Request, ...]:
+    """The requests whose choices are stored. Raises UsageError where no update was asked for."""
+    if not update:
+        raise UsageError("name a MODEL to fetch, or give --update for all stored choices.")
+    return tuple(request_of(decision.request) for decision in kept_here(config))
+
+
+def _decided(request: Request, decide: Callable[[Request], Here], stack: ExitStack) -> _Decided:
     try:
-        here = decide(request)
+        here = stack.enter_context(closing(decide(request)))
         return _Decided(Pulled(request.model, candidate=here.resolution.require().candidate), here)
     except QrunError as error:
         return _Decided(Pulled(request.model, error=error))
 
 
-def _fetched(decided: _Decided, report: Report) -> Pulled:
+def _fetched(decided: _Decided, report: Report, *, remember: bool) -> Pulled:
     pulled = decided.pulled
     if decided.here is None:
         return pulled
     try:
-        return replace(pulled, path=decided.here.model_path(report))
+        pulled = replace(pulled, path=decided.here.model_path(report))
+        if remember:
+            decided.here.remember()
     except QrunError as error:
         return replace(pulled, error=error)
+    return pulled

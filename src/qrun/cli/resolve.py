@@ -7,6 +7,7 @@ import click
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
 from qrun.here import resolve_here
+from qrun.render_asking import show_asking
 from qrun.render_resolution import show_resolution
 from qrun.request import Request
 
@@ -25,12 +26,27 @@ __all__ = ["resolve"]
 @yes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def resolve(
-    request: Request, models_dir: Path | None, hardware_file: Path | None, *, assume_yes: bool, as_json: bool
+    *,
+    request: Request,
+    models_dir: Path | None,
+    hardware_file: Path | None,
+    refresh: bool,
+    offline: bool,
+    assume_yes: bool,
+    as_json: bool,
 ) -> None:
     """Show which files MODEL resolves to on this machine, and why."""
-    here = resolve_here(
-        request, config=read_config(), models_dir=models_dir, hardware_file=hardware_file, assume_yes=assume_yes
-    )
+    with show_asking():
+        here = resolve_here(
+            request,
+            config=read_config(),
+            models_dir=models_dir,
+            hardware_file=hardware_file,
+            assume_yes=assume_yes,
+            refresh=refresh,
+            offline=offline,
+        )
+    here.close()
     show_resolution(here.resolution, as_json=as_json)
     if here.resolution.error is not None:
         raise here.resolution.error

@@ -9,11 +9,13 @@ import click
 
 from qrun.cli.engine_args import EngineArgsCommand
 from qrun.cli.engine_wanted import ensure_engine
+from qrun.cli.fetching import progress_of
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
 from qrun.engine_start import engine_start
 from qrun.errors import QrunError, UsageError
 from qrun.here import resolve_here
+from qrun.render_asking import show_asking
 from qrun.request import Request
 
 __all__ = ["run"]
@@ -26,7 +28,14 @@ _BYE = "/bye"
 @click.argument("prompt", required=False)
 @yes_option
 def run(
-    *, request: Request, models_dir: Path | None, prompt: str | None, engine_args: tuple[str, ...], assume_yes: bool
+    *,
+    request: Request,
+    models_dir: Path | None,
+    prompt: str | None,
+    engine_args: tuple[str, ...],
+    refresh: bool,
+    offline: bool,
+    assume_yes: bool,
 ) -> None:
     """Ask MODEL one PROMPT, or chat with it in the terminal.
 
@@ -35,13 +44,18 @@ def run(
     """
     question = _question(prompt)
     config = read_config()
-    here = resolve_here(request, config=config, models_dir=models_dir, assume_yes=assume_yes)
+    with show_asking():
+        here = resolve_here(
+            request, config=config, models_dir=models_dir, assume_yes=assume_yes, refresh=refresh, offline=offline
+        )
     ensure_engine(here, config=config, assume_yes=assume_yes, allow_cpu_engine=request.allow_cpu_engine)
     alias = here.resolution.require().candidate.base_model.rpartition("/")[2]
     start = engine_start(here, config=config, alias=alias, extra_args=engine_args)
     if warnings := here.resolution.warnings:
         click.echo(f"qrun: {' '.join(warnings)}", err=True)  # one line: scripts count on at most one beside an error
-    start.model.run()
+    with progress_of(here) as start.model.report:
+        start.model.run()
+    here.close()
     from qrun.conversation import Conversation  # imports aiohttp: only when all else is well
 
     with Conversation(lambda: start.supervisor(config, log_name="run"), _say) as conversation:

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from qrun.cli.engine_args import EngineArgsCommand
 from qrun.cli.engine_wanted import ensure_engine
+from qrun.cli.fetching import progress_of
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
 from qrun.engine_start import EngineStart, engine_start
@@ -15,6 +17,7 @@ from qrun.errors import UsageError
 from qrun.gateway.served_names import ServedModel, same_name_key
 from qrun.here import Here, resolve_here
 from qrun.listener import check_exposure, listen, url_of
+from qrun.render_asking import show_asking
 from qrun.render_serve import show_ready, show_serving
 from qrun.request import Request
 
@@ -47,6 +50,8 @@ def serve(
     served_names: tuple[str, ...],
     engine_args: tuple[str, ...],
     insecure: bool,
+    refresh: bool,
+    offline: bool,
     assume_yes: bool,
 ) -> int:
     """Serve MODEL on an OpenAI-compatible endpoint on this machine."""
@@ -54,14 +59,23 @@ def serve(
     key = _checked_key(api_key if api_key is not None else config.api_key)
     _check_names(served_names)
     check_exposure(host, api_key=key, insecure=insecure)
-    with listen(host, port) as listener:
-        here = resolve_here(request, config=config, models_dir=models_dir, assume_yes=assume_yes)
+    with listen(host, port) as listener, ExitStack() as progress:
+        with show_asking():
+            here = resolve_here(
+                request, config=config, models_dir=models_dir, assume_yes=assume_yes, refresh=refresh, offline=offline
+            )
         ensure_engine(here, config=config, assume_yes=assume_yes, allow_cpu_engine=request.allow_cpu_engine)
         names = served_names or (_bare_name(here),)
         start = engine_start(here, config=config, alias=names[0], extra_args=engine_args)
         url = url_of(listener)
         show_serving(here.resolution, start.engine, url=url)
+        start.model.report = progress.enter_context(progress_of(here))
         from qrun.serving import serve as serve_until_signal  # imports aiohttp: only when all else is well
+
+        def on_ready(served: ServedModel) -> None:
+            progress.close()
+            here.close()
+            show_ready(served, here.resolution.require(), url=url)
 
         ended = asyncio.run(
             serve_until_signal(
@@ -70,7 +84,7 @@ def serve(
                 listener,
                 api_key=key,
                 hosts=None if insecure else frozenset({host.lower()}),
-                on_ready=lambda served: show_ready(served, here.resolution.require(), url=url),
+                on_ready=on_ready,
             )
         )
     return 128 + ended  # 130 or 143, as a process that the signal had ended

@@ -1,0 +1,200 @@
+"""`qrun outdated` and `qrun pull --update`: what moved is named, and replaced only when the new files are whole."""
+
+import json
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from huggingface_hub import hf_hub_download, scan_cache_dir
+
+from hub_emulator import HubEmulator
+from qrun.config import read_config
+from qrun.here import resolve_here
+from qrun.request import Request
+from tiny_gguf import write_tiny_gguf
+
+BASE = "acme/Tiny-1B-Instruct"
+REPO = "someone/Tiny-1B-Instruct-GGUF"
+MODEL = "Tiny-1B-Instruct"
+
+
+@pytest.fixture
+def quants(tmp_path):
+    """Two quants of the model as the repo has them."""
+    return {
+        f"{MODEL}-{quant}.gguf": write_tiny_gguf(tmp_path / f"{quant}.gguf", tensor_type=quant, file_type=kind)
+        for quant, kind in (("Q8_0", 7), ("Q4_0", 2))
+    }
+
+
+@pytest.fixture
+def hub(quants):
+    """A Hub with a base and its quants."""
+    with HubEmulator() as hub:
+        hub.add_repo(BASE, {"README.md": b"# Tiny\n"}, downloads=1000)
+        hub.add_repo(REPO, quants, base_model=BASE, relation="quantized", downloads=100)
+        yield hub
+
+
+@pytest.fixture
+def environ(hub, tmp_path):
+    """The variables of a user who has nothing yet."""
+    folders = {f"QRUN_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "STATE")}
+    return folders | {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HOME": str(tmp_path),
+        "PATH": "/usr/bin:/bin",
+        "QRUN_HUB_RETRY_S": "0.2",
+    }
+
+
+@pytest.fixture
+def qrun(qrun_exe, environ):
+    """Runs the installed command."""
+
+    def run(*args):
+        return subprocess.run([qrun_exe, *args], check=False, env=environ, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def behind(qrun):
+    """What `qrun outdated --json` says."""
+    done = qrun("outdated", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def pulled(qrun, *args):
+    """The one path that `qrun pull` prints."""
+    done = qrun("pull", *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_what_was_just_pulled_is_not_behind(qrun):
+    """Nothing moved: both lists are empty, and people are told in a sentence."""
+    pulled(qrun, MODEL)
+
+    assert behind(qrun) == {"repos": [], "choices": []}
+    assert qrun("outdated").stdout == "Nothing is behind.\n"
+
+
+def test_a_repo_whose_commit_moved_is_named_with_both_commits(qrun, hub, quants):
+    """A README that came in moves the commit; the choice is the same bytes, so only the repo is behind."""
+    pulled(qrun, MODEL)
+    before = hub.shelf.repos[REPO].main.sha
+    after = hub.replace_files(REPO, quants | {"README.md": b"# New\n"})
+
+    found = behind(qrun)
+
+    assert found["repos"] == [{"repo_id": REPO, "ref": "main", "revision": before, "latest_revision": after}]
+    assert found["choices"] == []
+
+
+def test_a_choice_that_would_differ_is_named_with_the_reason(qrun, hub, quants):
+    """The chosen file is gone from the repo: the new choice and why stand beside the old one."""
+    path = pulled(qrun, MODEL)
+    gone = path.rpartition("/")[2]
+    hub.replace_files(REPO, {name: file for name, file in quants.items() if name != gone})
+
+    found = behind(qrun)["choices"]
+
+    assert [(one["model"], one["before"]["path"]) for one in found] == [(MODEL, gone)]
+    assert found[0]["after"]["path"] != gone
+    assert "does not offer it any more" in found[0]["why"]
+
+
+def test_a_repo_of_another_tool_is_watched_too(qrun, hub, quants, environ):
+    """What `hf download` stored is behind like anything else; there is no choice of ours to speak of."""
+    name = next(iter(quants))
+    hf_hub_download(REPO, name, endpoint=hub.endpoint, cache_dir=f"{environ['HF_HOME']}/hub")
+    hub.replace_files(REPO, {name: b"other"})
+
+    found = behind(qrun)
+
+    assert [one["repo_id"] for one in found["repos"]] == [REPO]
+    assert found["choices"] == []
+
+
+def test_a_repo_that_the_hub_has_no_more_is_told(qrun, hub):
+    """Its latest revision is unknown; people read what that means."""
+    pulled(qrun, MODEL)
+    hub.remove_repo(REPO)
+
+    done = qrun("outdated")
+
+    assert "gone, or closed" in done.stdout
+
+
+def test_with_the_hub_down_it_is_exit_5(qrun, hub):
+    """One line, and no half of a list."""
+    pulled(qrun, MODEL)
+    hub.fault("reset")
+
+    done = qrun("outdated", "--json")
+
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_update_fetches_the_new_choice_and_keeps_the_old_file(qrun, hub, quants, environ):
+    """The new file is whole and pinned; the old one is still there, and the cache is clean to other tools."""
+    old = pulled(qrun, MODEL)
+    gone = old.rpartition("/")[2]
+    left = {name: file for name, file in quants.items() if name != gone}
+    after = hub.replace_files(REPO, left)
+
+    new = pulled(qrun, "--update")
+    hub.requests.clear()
+    again = pulled(qrun, MODEL)
+
+    assert new.endswith(f"/snapshots/{after}/{next(iter(left))}")
+    assert again == new
+    assert hub.requests == []
+    assert Path(old).read_bytes() == quants[gone].read_bytes()
+    assert scan_cache_dir(f"{environ['HF_HOME']}/hub").warnings == []
+
+
+def test_an_update_that_fails_leaves_the_old_choice(qrun, hub, quants):
+    """Wrong bytes: exit 8, the pin is the old one, and what it names is still whole."""
+    old = pulled(qrun, MODEL)
+    gone = old.rpartition("/")[2]
+    hub.replace_files(REPO, {name: file for name, file in quants.items() if name != gone})
+    hub.fault("corrupt", path="^/cdn/", after_bytes=2000)
+
+    failed = qrun("pull", "--update")
+
+    assert failed.returncode == 8
+    assert "sha256" in failed.stderr
+    assert pulled(qrun, MODEL) == old
+
+
+def test_a_pull_of_nothing_says_what_to_name(qrun):
+    """Without MODEL and without --update there is nothing to do: exit 2."""
+    done = qrun("pull")
+
+    assert done.returncode == 2
+    assert "name a MODEL" in done.stderr
+
+
+def test_an_update_of_nothing_is_done(qrun):
+    """Where no choice is stored there is nothing to fetch and nothing to complain of."""
+    done = qrun("pull", "--update", "--json")
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"models": []}
+
+
+def test_a_decision_that_was_never_fetched_is_not_updated(qrun, hub, environ):
+    """`resolve` keeps a decision too; an update downloads nothing that nobody had."""
+    with closing(resolve_here(Request(MODEL), config=read_config(environ), to_fetch=True)) as here:
+        assert here.resolution.chosen
+    hub.requests.clear()
+
+    done = qrun("pull", "--update")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert hub.requests == []
