@@ -308,6 +308,33 @@ def test_a_granite_4_without_mamba_is_a_plain_granite():
     assert shape_of_config(moe).architecture == "granitemoe"
 
 
+def test_nemotron_s_layers_can_be_told_in_words():
+    """Newer configs list `layers_block_type` where older ones have a word of letters."""
+    words = {"M": "mamba", "*": "attention", "-": "mlp"}
+    pattern = config("nvidia-nemotron-nano-9b-v2")["hybrid_override_pattern"]
+    told = config(
+        "nvidia-nemotron-nano-9b-v2", hybrid_override_pattern=None, layers_block_type=[words[part] for part in pattern]
+    )
+
+    assert shape_of_config(told) == shape_of_config(config("nvidia-nemotron-nano-9b-v2"))
+
+
+def test_gemma_4_has_wide_heads_where_it_sees_everything():
+    """Heads of 512 there and of 256 with a window; the last layers read the caches of earlier ones."""
+    dense, small = shape_of_config(config("gemma-4-31b")), shape_of_config(config("gemma-4-e4b"))
+
+    assert set(dense.layers) == {LayerShape(16, 256, 256, window=1024), LayerShape(4, 512, 512)}
+    assert [layer.n_head_kv for layer in small.layers] == [2] * 24 + [0] * 18
+
+
+def test_tables_with_a_row_for_each_layer_are_further_inputs():
+    """Gemma 3n's per-layer embeddings stay in RAM with the usual ones: a third of its weights."""
+    params = params_of_config(config("gemma-3n-e4b"))
+
+    assert params.other_input == 35 * 256 * 262144
+    assert params.output == 0
+
+
 def test_qwen3_vl_is_named_as_llama_cpp_names_it():
     """Nested and renamed: `qwen3_vl_text` within `qwen3_vl`, tied as its own part says."""
     part = config("qwen3-8b", model_type="qwen3_vl_text", tie_word_embeddings=True)

@@ -191,6 +191,11 @@ def test_a_label_with_large_embeddings_has_them_in_q8_0():
     assert sum(large.layer_bytes) == pytest.approx(sum(plain.layer_bytes), rel=0.002)
 
 
+def test_a_label_without_its_suffix_means_the_medium_mix():
+    """As llama-quantize has it: Q4_K is Q4_K_M."""
+    assert by_label("llama-3-8b", "Q4_K", 4_920_738_944) == by_label("llama-3-8b", "Q4_K_M", 4_920_738_944)
+
+
 def test_a_large_label_on_a_file_too_small_for_it_is_the_plain_mix():
     """Unsloth's Q2_K_L is 3 % larger than Q2_K: embeddings in Q8_0 would leave its layers fewer bits than Q2_K has."""
     weights = by_label("llama-3-8b", "Q2_K_L", 3_330_000_000)

@@ -8,6 +8,8 @@ from qrun.shape import ShapeUnknown
 
 __all__ = ["recurrent_keys"]
 
+_NEMOTRON_PARTS = {"mamba": "M", "attention": "*", "moe": "E", "mlp": "-"}
+
 
 def recurrent_keys(config: HfConfig, architecture: str) -> tuple[tuple[bool, ...], Keys]:
     """Which layers of the model keep a state, and the keys that say so; neither for other architectures."""
@@ -41,8 +43,10 @@ def _falcon_h1(config: HfConfig) -> Keys:
 def _nemotron_h(config: HfConfig) -> tuple[tuple[bool, ...], Keys]:
     """One part a layer: M is Mamba, * attention, the others a feed-forward or experts."""
     pattern = config.get("hybrid_override_pattern")
-    if not isinstance(pattern, str) or len(pattern) != config.n_layer:
-        raise ShapeUnknown("its config.json has no hybrid_override_pattern of its layers")
+    if pattern is None:
+        pattern = "".join(_NEMOTRON_PARTS.get(one, "?") for one in config.words("layers_block_type"))
+    if not isinstance(pattern, str) or len(pattern) != config.n_layer or not set(pattern) <= set("M*E-"):
+        raise ShapeUnknown("its config.json has no pattern of its layers")
     n_heads = config.number("mamba_num_heads")
     n_ff = config.number("moe_intermediate_size" if "E" in pattern else "intermediate_size")
     kv = config.number("num_key_value_heads")

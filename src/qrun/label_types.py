@@ -41,6 +41,8 @@ def label_types(format: Format, quant: str) -> LabelTypes:  # noqa: A002  # the 
     if format == "gguf":
         return _gguf_types(quant)
     name = _FLOATS.get(quant.casefold(), quant)
+    if format == "safetensors" and quant == "unknown":  # no dtype in its config: unquantized, whatever it is
+        name = "F16"
     if format in ("exl2", "exl3"):
         return LabelTypes(name, embeddings="F16", output=_EXL_HEAD)
     if format in ("awq", "gptq", "fp8", "bnb"):
@@ -184,6 +186,7 @@ _FLOATS: Mapping[str, str] = {"bf16": "BF16", "f16": "F16", "f32": "F32"}
 # bartowski's `_L` and `_XL` are the plain mix with embeddings and output in Q8_0; Unsloth's `Q2_K_L` has narrower ones,
 # and its `UD-..._XL` are mixes of their own.
 _LARGE = re.compile(r"(Q[2-8]_K|IQ[1-4])(?:_X{0,2}L)")
+_ALIASES: Mapping[str, str] = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}  # llama-quantize's own
 _PLAIN: Mapping[str, str] = {
     "Q2_K": "Q2_K",
     "Q3_K": "Q3_K_L",
@@ -203,7 +206,7 @@ def _ladder_of(type_: str) -> tuple[str, ...]:
 def _gguf_types(quant: str) -> LabelTypes:
     label = quant.upper().removeprefix("UD-")
     large = None if label in _MIXES else _LARGE.fullmatch(label)
-    name = _PLAIN.get(large[1], label) if large else label
+    name = _PLAIN.get(large[1], label) if large else _ALIASES.get(label, label)
     if name not in _MIXES:
         return LabelTypes(label, in_gguf=True)
     main, wider, embeddings, output = _MIXES[name]
