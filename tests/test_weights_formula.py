@@ -5,6 +5,7 @@ data/quant_mixes.tsv has what llama-quantize makes of models of real dimensions;
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ VOCABULARY_BYTES = 40  # a token, in the middle of what real files have: what a 
 MADE_WITHOUT_IMATRIX = ("IQ2_XXS", "IQ2_M")  # nobody publishes these so; their rows are for the bytes alone
 
 
+@cache
+def known(model: str) -> tuple[ModelShape, Params]:
+    """A published model's shape and parameters, by its config."""
+    published = CONFIGS[model]["config"]
+    return shape_of_config(published), params_of_config(published)
+
+
 @dataclass(frozen=True)
 class Mix:
     """What llama-quantize made of one model at one label."""
@@ -38,12 +46,12 @@ class Mix:
     @property
     def shape(self) -> ModelShape:
         """By its config."""
-        return shape_of_config(CONFIGS[self.model]["config"])
+        return known(self.model)[0]
 
     @property
     def params(self) -> Params:
         """By its config."""
-        return params_of_config(CONFIGS[self.model]["config"])
+        return known(self.model)[1]
 
     def by_formula(self) -> Weights:
         """The same file as a listing shows it: its size and its label."""
@@ -67,7 +75,7 @@ def mixes() -> list[Mix]:
 
 
 def _mix(row: Mapping[str, str]) -> Mix:
-    n_layer = shape_of_config(CONFIGS[row["model"]]["config"]).n_layer
+    n_layer = known(row["model"])[0].n_layer
     numbers = {key: int(value) for key, value in row.items() if key not in ("model", "label", "types")}
     types = tuple((name, int(size)) for name, size in (pair.split(":") for pair in row["types"].split(",")))
     layers, experts = (_even(numbers[part], n_layer) for part in ("layers", "experts"))
@@ -159,9 +167,8 @@ def test_a_real_small_file_comes_out_within_two_percent(smollm2_q4_1, n_ctx):
 
 def by_label(model: str, label: str, size_bytes: int, *, format_: str = "gguf", **more) -> Weights:
     """The parts of a file of `size_bytes` of a published model."""
-    published = CONFIGS[model]["config"]
-    more.setdefault("params", params_of_config(published))
-    return weights_by_formula(shape_of_config(published), format=format_, quant=label, size_bytes=size_bytes, **more)
+    shape, params = known(model)
+    return weights_by_formula(shape, format=format_, quant=label, size_bytes=size_bytes, **{"params": params, **more})
 
 
 def test_gpt_oss_keeps_its_experts_in_mxfp4_at_every_label():
@@ -309,7 +316,7 @@ LABELS = (
 )
 def test_parts_are_never_negative_and_never_exceed_the_size(model, format_, label, size_bytes, is_shape_alone):
     """Whatever size a listing names for whatever label."""
-    params = None if is_shape_alone else params_of_config(CONFIGS[model]["config"])
+    params = None if is_shape_alone else known(model)[1]
     found = by_label(model, label, size_bytes, format_=format_, params=params)
     parts = [found.token_embd_bytes, found.output_bytes, found.other_input_bytes, *found.layer_bytes]
 
