@@ -9,7 +9,7 @@ import pytest
 
 from hub_emulator import HubEmulator
 from qrun.config import read_config
-from qrun.errors import DiskFull, HubUnreachable, PinnedTooLarge
+from qrun.errors import DiskFull, HubUnreachable, PinnedTooLarge, UsageError
 from qrun.here import resolve_here
 from qrun.pins import PinStore
 from qrun.request import Request
@@ -225,6 +225,39 @@ def test_offline_with_nothing_stored_is_unreachable(decide):
 
     assert isinstance(here.resolution.error, HubUnreachable)
     assert "offline was asked for" in str(here.resolution.error)
+
+
+def test_offline_nothing_is_decided_anew(decide):
+    """The two options contradict each other: exit 2, and what is kept stays."""
+    decide()
+
+    here = decide(offline=True, refresh=True)
+
+    assert isinstance(here.resolution.error, UsageError)
+    assert chosen(decide())
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_file_that_ollama_holds_is_used_in_place(config, machine, files, tmp_path, offline):
+    """The chosen bytes are on this disk under another tool's name: nothing is fetched, nothing of it is changed."""
+    request = Request(MODEL)
+    with closing(resolve_here(request, config=config, hardware_file=machine())) as here:
+        file = chosen(here).files[0]
+    blob = tmp_path / "ollama" / "blobs" / f"sha256-{file.sha256}"
+    blob.parent.mkdir(parents=True)
+    shutil.copy(files[file.path], blob)
+    manifest = tmp_path / "ollama" / "manifests" / "registry" / "library" / "tiny" / "latest"
+    manifest.parent.mkdir(parents=True)
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{file.sha256}"}
+    manifest.write_text(json.dumps({"layers": [layer]}))
+    config = replace(config, places=replace(config.places, ollama=(tmp_path / "ollama",)))
+
+    with closing(resolve_here(request, config=config, hardware_file=machine(), offline=offline)) as here:
+        path = here.model_path()
+
+    assert chosen(here).stored
+    assert path == blob
+    assert not list(config.hub.cache_dir.glob("models--*/blobs/*"))
 
 
 def test_a_hub_that_is_down_is_unreachable_and_no_pin_is_lost(decide, hub):

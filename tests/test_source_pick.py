@@ -1,15 +1,11 @@
 """Where a MODEL is looked for: a path on the disk, a name in the folder of repos where one is set, else on the Hub."""
 
-from contextlib import closing
-from dataclasses import replace
-
 import pytest
 
 from qrun.hub_settings import HubSettings
 from qrun.names import parse_model
 from qrun.source_file import FileSource
 from qrun.source_folder import FolderSource
-from qrun.source_hub import HubSource
 from qrun.source_pick import pick_source
 from qrun.source_stored import StoredSource
 from tiny_gguf import write_tiny_gguf
@@ -17,17 +13,17 @@ from tiny_gguf import write_tiny_gguf
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """The settings of a Hub that nobody asks, in an empty folder."""
+    """Opens the source that stands for the Hub, which nobody asks here, in an empty folder."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    return HubSettings(tmp_path / "cache", tmp_path / "listings", tmp_path / "token", "http://127.0.0.1:9")
+    settings = HubSettings(tmp_path / "cache", tmp_path / "listings", tmp_path / "token", "http://127.0.0.1:9")
+    return lambda: StoredSource(settings)
 
 
 def picked(text, hub, models_dir=None):
     """The kind of source that MODEL is looked up in."""
-    with closing(pick_source(parse_model(text), models_dir, hub)) as source:
-        return type(source)
+    return type(pick_source(parse_model(text), models_dir, hub))
 
 
 @pytest.mark.parametrize(
@@ -51,11 +47,11 @@ def test_with_a_folder_of_repos_names_are_looked_up_there(hub, tmp_path, text, k
     [
         ("./x", FileSource),
         ("x.gguf", FileSource),
-        ("Tiny-1B", HubSource),
-        ("org/Tiny-1B:Q8_0", HubSource),
-        ("org/astrollama.gguf", HubSource),
-        ("https://huggingface.co/org/Tiny-1B", HubSource),
-        ("x" * 5000, HubSource),
+        ("Tiny-1B", StoredSource),
+        ("org/Tiny-1B:Q8_0", StoredSource),
+        ("org/astrollama.gguf", StoredSource),
+        ("https://huggingface.co/org/Tiny-1B", StoredSource),
+        ("x" * 5000, StoredSource),
     ],
 )
 def test_without_one_names_are_looked_up_on_the_hub(hub, text, kind):
@@ -80,8 +76,3 @@ def test_an_existing_folder_counts_only_if_it_holds_a_model(hub, tmp_path):
 
     assert picked("Tiny-1B", hub, tmp_path / "models") is FileSource
     assert picked("Tiny-1B", hub) is FileSource
-
-
-def test_offline_what_is_stored_stands_for_the_hub(hub):
-    """`--offline` and HF_HUB_OFFLINE."""
-    assert picked("Tiny-1B", replace(hub, offline=True)) is StoredSource

@@ -17,6 +17,7 @@ from qrun.engines import engine_states
 from qrun.errors import Failure, HubUnreachable, ModelNotFound, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
 from qrun.hardware_file import load_hardware
+from qrun.hub_client import HubClient
 from qrun.hub_settings import HubSettings
 from qrun.kept_files import KeptFiles
 from qrun.memory_holders import memory_holders
@@ -55,13 +56,16 @@ class Here:
     hardware: Hardware
     decision: KeptDecision | None = None
     pins: PinStore | None = None
+    files: KeptFiles | None = None  # who has the Hub's files; None: they are the source's own
 
     def model_path(self, report: Report = quiet) -> Path:
         """The chosen candidate's first file on this disk, fetched where it is not there.
 
-        Raises the resolution's error, and what `Source.local_path` raises.
+        Raises the resolution's error, and what `Source.local_path` and `KeptFiles.path` raise.
         """
         chosen = self.resolution.require()
+        if self.files is not None:
+            return self.files.path(chosen.candidate, report)
         if self.source is None:  # only where there is an error, which `require` raised
             raise UsageError("no source of models was found.")
         return self.source.local_path(chosen.candidate, report)
@@ -123,10 +127,14 @@ def resolve_here(
         model = parse_model(request.model)
         request = _with_quant(request, model.quant)
         blank = replace(blank, request=request)
-        source = pick_source(model, models_dir or config.models_dir, hub, refresh=refresh)
-        pins = PinStore(config.pins_dir) if isinstance(source, HubSource | StoredSource) else None
+        if refresh and hub.offline:
+            raise UsageError("to decide anew the Hub must be asked: leave out --offline (and HF_HUB_OFFLINE).")
+        client = HubClient(hub, refresh=refresh)
+        files = KeptFiles(Store(hub, client), config.places, Ledger(config.ledger_dir))
+        the_hub: Source = StoredSource(hub) if hub.offline else HubSource(client, files, endpoint=hub.endpoint)
+        source = pick_source(model, models_dir or config.models_dir, lambda: the_hub)
+        pins = PinStore(config.pins_dir) if source is the_hub else None
         engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
-        files = KeptFiles(Store(hub, None), config.places, Ledger(config.ledger_dir))
         question = _Question(request, model, source, hardware, engines, hub, files, pins)
         return _answered(question, refresh=refresh, remember=remember)
     except QrunError as error:
@@ -136,7 +144,7 @@ def resolve_here(
 def _answered(question: _Question, *, refresh: bool, remember: bool) -> Here:
     before = question.pins.get(question.request, question.hardware) if question.pins else None
     if before is not None and not refresh and (kept := _kept(question, before)):
-        return Here(kept, question.source, question.hardware, pins=question.pins)
+        return _here(question, kept)
     here = _decided(question)
     if refresh and before is not None:
         here = _with_warning(here, what_changed(before.pin, before.chosen, here.resolution))
@@ -164,7 +172,12 @@ def _decided(question: _Question) -> Here:
         exact = dict(zip(map(id, finalists), question.source.sharpened(finalists), strict=True))
         found = replace(found, candidates=tuple(exact.get(id(one), one) for one in found.candidates))
         resolution = resolve(question.request, found, question.hardware, question.engines)
-    return Here(resolution, question.source, question.hardware, _to_keep(question, found, resolution), question.pins)
+    return _here(question, resolution, _to_keep(question, found, resolution))
+
+
+def _here(question: _Question, resolution: Resolution, decision: KeptDecision | None = None) -> Here:
+    files = question.files if question.pins else None
+    return Here(resolution, question.source, question.hardware, decision, question.pins, files)
 
 
 def _found(question: _Question) -> FoundModel:

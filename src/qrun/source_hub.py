@@ -18,12 +18,12 @@ from qrun.hub_gather import Gathered
 from qrun.hub_lookup import look_up
 from qrun.hub_settings import DEFAULT_ENDPOINT
 from qrun.hub_shapes import MOST_FINALISTS, HeaderBudget, HeaderReader, weighted
+from qrun.kept_files import KeptFiles
 from qrun.local_repos import with_file
 from qrun.model import Candidate
 from qrun.model_folder import refuse_if_all_damaged
 from qrun.names import ModelRef
 from qrun.source import FoundModel, Report, quiet
-from qrun.store import Store, Wanted
 
 __all__ = ["HubSource"]
 
@@ -31,9 +31,9 @@ __all__ = ["HubSource"]
 class HubSource:
     """The Hugging Face Hub, or a mirror of it."""
 
-    def __init__(self, client: HubClient, store: Store, *, endpoint: str = DEFAULT_ENDPOINT) -> None:
+    def __init__(self, client: HubClient, files: KeptFiles, *, endpoint: str = DEFAULT_ENDPOINT) -> None:
         self._client = client
-        self._store = store
+        self._files = files
         self._endpoint = endpoint
         self._budget = HeaderBudget()
         self._sharpened: dict[tuple[str | None, str | None, str], Candidate] = {}
@@ -80,11 +80,11 @@ class HubSource:
         return tuple(self._sharpened.get(_key(one), one) for one in candidates)
 
     def local_path(self, candidate: Candidate, report: Report = quiet) -> Path:
-        """The candidate's first file, fetched into the Hub's cache where it is not there, and verified.
+        """The candidate's first file, fetched into the Hub's cache where it is nowhere on this disk, and verified.
 
         Raises HubUnreachable, AccessDenied, DiskFull, ChecksumWrong, FileDamaged, UnsafeFile.
         """
-        return self._store.fetch(_wanted(candidate), report)
+        return self._files.path(candidate, report)
 
     def close(self) -> None:
         """End the connections to the Hub."""
@@ -93,11 +93,7 @@ class HubSource:
     def _looked_up_here(self, candidate: Candidate) -> Candidate:
         if candidate.defect:
             return candidate
-        return replace(candidate, stored=self._store.path_of(_wanted(candidate)) is not None)
-
-
-def _wanted(candidate: Candidate) -> Wanted:
-    return Wanted(candidate.repo_id or "", candidate.revision or "", candidate.ref or "main", candidate.files)
+        return replace(candidate, stored=self._files.path_of(candidate) is not None)
 
 
 def _key(candidate: Candidate) -> tuple[str | None, str | None, str]:

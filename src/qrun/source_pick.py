@@ -2,27 +2,23 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from qrun.hub_client import HubClient
-from qrun.hub_settings import HubSettings
 from qrun.names import ModelRef, is_path
 from qrun.source import Source
 from qrun.source_file import FileSource, expanded, holds_model
 from qrun.source_folder import FolderSource
-from qrun.source_hub import HubSource
-from qrun.source_stored import StoredSource
-from qrun.store import Store
 
 __all__ = ["pick_source"]
 
 _REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-def pick_source(model: ModelRef, models_dir: Path | None, hub: HubSettings, *, refresh: bool = False) -> Source:
+def pick_source(model: ModelRef, models_dir: Path | None, open_hub: Callable[[], Source]) -> Source:
     """The source of `model`: what can only be a path, or is one here and now that holds a model, is a local file.
 
-    Offline, what is stored stands for the Hub. `refresh`: listings of the Hub that were kept are not used.
+    `open_hub` makes the source that stands for the Hub, where neither a path nor a folder of repos is meant.
     """
     here = expanded(model.name)
     if holds_model(here) or (is_path(model.name) and not _could_be_repo(model.name, models_dir)):
@@ -31,10 +27,7 @@ def pick_source(model: ModelRef, models_dir: Path | None, hub: HubSettings, *, r
         return FolderSource(models_dir)
     if os.path.isdir(here):  # noqa: PTH112  # Path.is_dir raises for a text too long to be a path
         return FileSource()  # which says what is missing in it
-    if hub.offline:
-        return StoredSource(hub)
-    client = HubClient(hub, refresh=refresh)
-    return HubSource(client, Store(hub, client), endpoint=hub.endpoint)
+    return open_hub()
 
 
 def _could_be_repo(name: str, models_dir: Path | None) -> bool:
