@@ -19,7 +19,7 @@ from qrun.weights import weights_of
 
 __all__ = ["Params", "contradicts_label", "params_of", "params_of_shape", "weights_by_formula"]
 
-_ALWAYS_TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3n", "command-r", "cohere2"})
+_ALWAYS_TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "command-r", "cohere2"})
 _NATIVE_MXFP4 = frozenset({"gpt-oss"})  # its experts stay MXFP4 whatever the label says
 _F32_BYTES = 4
 # A GGUF file holds its vocabulary too: 36 to 61 bytes a token in the models looked at, of 49k to 262k tokens.
