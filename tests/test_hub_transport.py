@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
@@ -346,6 +347,45 @@ def test_a_server_that_ignores_ranges_is_told_from_one_that_obeys(hub, client, c
     assert ranged(client, commit, 0, 1000) == WEIGHTS[:1000]
     with pytest.raises(RangesIgnored):
         ranged(client, commit, 10, 1000)
+
+
+class _Sparing(BaseHTTPRequestHandler):
+    """A server that gives at most `most` bytes of "0123456789" at a time."""
+
+    protocol_version = "HTTP/1.1"
+    most = 3
+
+    def do_GET(self):
+        """A part that is shorter than asked for, and says so."""
+        start = int(self.headers["Range"].removeprefix("bytes=").partition("-")[0])
+        body = b"0123456789"[start : start + self.most]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/10")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):  # noqa: A002 - the base class's name
+        """Nothing."""
+
+
+@pytest.mark.parametrize(("most", "whole"), [(3, b"0123456789"), (0, None)])
+def test_parts_that_are_shorter_than_asked_for_are_put_together(monkeypatch, most, whole):
+    """A proxy may give less at a time; what gives nothing is no end of the file."""
+    monkeypatch.setattr(_Sparing, "most", most)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Sparing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        transport = HubTransport(endpoint, retry_s=0.3, headers={})
+        try:
+            if whole is None:
+                with pytest.raises(HubUnreachable, match="an answer without content"):
+                    list(transport.stream(f"{endpoint}/x", 0, 20, pytest.fail))
+            else:
+                assert b"".join(transport.stream(f"{endpoint}/x", 0, 20, pytest.fail)) == whole
+        finally:
+            transport.close()
+            server.shutdown()
 
 
 def test_leaving_a_download_ends_its_request(settings):

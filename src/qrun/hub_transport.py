@@ -83,7 +83,7 @@ class HubTransport:
         """
         effort = self._patience.effort("file")
         at = start
-        while at < stop:
+        while (asked := at) < stop:
             request = self._request(url, headers={"Range": f"bytes={at}-{stop - 1}", "Accept-Encoding": "identity"})
             try:
                 with self._opened(effort, "file", request) as response:
@@ -96,7 +96,9 @@ class HubTransport:
                             effort.succeeded()  # only now: the reader's own time does not count
                         if at >= min(stop, _size(response)):
                             return
-                        raise httpx2.RemoteProtocolError("fewer bytes came than it named", request=request)
+                        if at > asked:  # it gives less at a time than was asked for
+                            continue
+                        raise httpx2.RemoteProtocolError("an answer without content", request=request)
                     refusal = _refusal(response, request)
             except httpx2.RequestError as error:
                 self._once_more(effort, error)
