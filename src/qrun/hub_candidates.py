@@ -132,7 +132,9 @@ def _safetensors(state: RepoState, files: Sequence[HubFile]) -> Candidate | None
     if not weights:
         return None
     name = state.info.repo_id.rpartition("/")[2]
-    known = format_and_quant(state.config, name) if state.config is not None else _told_format(state, name)
+    known = format_and_quant(state.config, name) if state.config is not None else None
+    if state.config is None or (state.told in ("exl2", "exl3") and known and known[0] == "safetensors"):
+        known = _told_format(state, name)
     if known is None:
         return None
     quant = (bpw_of_branch(state.ref) or known[1]) if known[0] in ("exl2", "exl3") else known[1]

@@ -142,9 +142,12 @@ class _Lookup:
     def _as_spelled(self) -> RepoInfo | None:
         """The repo where the Hub takes no other case of its id than its own."""
         model, gathered = self._model, self._gathered
+        if model.name in gathered.denied:
+            return None
+        gathered.run(self._listings([(model.name.rpartition("/")[2], ())]))
         wanted = model.name.casefold()
         spelled = [one for one in self._rows() if one.casefold() == wanted and one != model.name]
-        if not spelled or model.name in gathered.denied:
+        if not spelled:
             return None
         gathered.run([gathered.info(spelled[0], model.revision)])
         return gathered.infos.get((spelled[0], model.revision))

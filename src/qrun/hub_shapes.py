@@ -72,6 +72,21 @@ class HeaderBudget:
             self._left -= n_bytes
 
 
+class _Share:
+    """One candidate's part of the budget: finalists are read at once, and one must not take the others' part."""
+
+    def __init__(self, budget: HeaderBudget) -> None:
+        self._budget = budget
+        self._left = MOST_HEADER_BYTES // MOST_FINALISTS
+
+    def take(self, n_bytes: int) -> None:
+        """As the whole's."""
+        if n_bytes > self._left:
+            raise BudgetSpent
+        self._budget.take(n_bytes)
+        self._left -= n_bytes
+
+
 def known_shape(config: Mapping[str, Any]) -> KnownShape | None:
     """What a config.json tells; None where the architecture is not known from there."""
     try:
@@ -149,10 +164,11 @@ class HeaderReader:
     def _headers(self, candidate: Candidate) -> list[GgufHeader] | Defect | None:
         """Those of all its files, in order; None where they may not be read any more."""
         n_vocab = candidate.shape.n_vocab if candidate.shape else 0
+        share = _Share(self._budget)
         headers = []
         for number, file in enumerate(candidate.files):
             ahead = n_vocab * _HEADER_BYTES_A_TOKEN if number == 0 else 0  # shards but the first have no vocabulary
-            header = self._header(candidate, file, ahead)
+            header = self._header(candidate, file, share, ahead)
             if header is None:
                 return None
             if isinstance(header, Defect):
@@ -163,8 +179,10 @@ class HeaderReader:
             headers.append(header)
         return headers
 
-    def _header(self, candidate: Candidate, file: ModelFile, ahead_bytes: int) -> GgufHeader | Defect | None:
-        window = _Window(self._client, self._budget, candidate, file, ahead_bytes)
+    def _header(
+        self, candidate: Candidate, file: ModelFile, share: _Share, ahead_bytes: int
+    ) -> GgufHeader | Defect | None:
+        window = _Window(self._client, share, candidate, file, ahead_bytes)
         try:
             if window.read(0, len(_MAGIC)) != _MAGIC:
                 return Defect("mislabelled", f"it is no GGUF file ({file.size_bytes:,} bytes)")
@@ -183,10 +201,10 @@ class _Window:
     """The start of one file, read on as far as it is looked at; the first read takes what the header likely needs."""
 
     def __init__(
-        self, client: HubClient, budget: HeaderBudget, candidate: Candidate, file: ModelFile, ahead_bytes: int
+        self, client: HubClient, share: _Share, candidate: Candidate, file: ModelFile, ahead_bytes: int
     ) -> None:
         self._client = client
-        self._budget = budget
+        self._share = share
         self._candidate = candidate
         self._file = file
         self._ahead_bytes = ahead_bytes
@@ -203,7 +221,7 @@ class _Window:
     def _read_on(self, end: int) -> None:
         start = len(self._held)
         stop = min(-(-end // BLOCK_BYTES) * BLOCK_BYTES, self._file.size_bytes)
-        self._budget.take(stop - start)
+        self._share.take(stop - start)
         candidate, file = self._candidate, self._file
         key = blob_key(file) or f"{candidate.repo_id}@{candidate.revision}/{file.path}"
         self._held += self._client.read(
