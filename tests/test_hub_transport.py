@@ -354,6 +354,12 @@ class _Sparing(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     most = 3
+    n_connections = 0
+
+    def setup(self):
+        """Called once a connection."""
+        type(self).n_connections += 1
+        super().setup()
 
     def do_GET(self):
         """A part that is shorter than asked for, and says so."""
@@ -369,23 +375,43 @@ class _Sparing(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-@pytest.mark.parametrize(("most", "whole"), [(3, b"0123456789"), (0, None)])
-def test_parts_that_are_shorter_than_asked_for_are_put_together(monkeypatch, most, whole):
-    """A proxy may give less at a time; what gives nothing is no end of the file."""
-    monkeypatch.setattr(_Sparing, "most", most)
+@pytest.fixture
+def sparing(monkeypatch):
+    """The endpoint of a server that gives little at a time, and a transport to it."""
+    monkeypatch.setattr(_Sparing, "most", 3)
+    monkeypatch.setattr(_Sparing, "n_connections", 0)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Sparing) as server:
         threading.Thread(target=server.serve_forever).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
         transport = HubTransport(endpoint, retry_s=0.3, headers={})
-        try:
-            if whole is None:
-                with pytest.raises(HubUnreachable, match="an answer without content"):
-                    list(transport.stream(f"{endpoint}/x", 0, 20, pytest.fail))
-            else:
-                assert b"".join(transport.stream(f"{endpoint}/x", 0, 20, pytest.fail)) == whole
-        finally:
-            transport.close()
-            server.shutdown()
+        yield endpoint, transport
+        transport.close()
+        server.shutdown()
+
+
+def test_parts_that_are_shorter_than_asked_for_are_put_together(sparing):
+    """A proxy may give less at a time."""
+    endpoint, transport = sparing
+
+    assert b"".join(transport.stream(f"{endpoint}/x", 0, 20, pytest.fail)) == b"0123456789"
+
+
+def test_a_part_without_content_is_no_end_of_the_file(sparing, monkeypatch):
+    """What gives nothing at all is tried again, and then exit 5."""
+    monkeypatch.setattr(_Sparing, "most", 0)
+    endpoint, transport = sparing
+
+    with pytest.raises(HubUnreachable, match="an answer without content"):
+        list(transport.stream(f"{endpoint}/x", 0, 20, pytest.fail))
+
+
+def test_parts_one_after_another_use_one_connection(sparing):
+    """A file in many parts costs one handshake, not one a part."""
+    endpoint, transport = sparing
+    for start in range(0, 9, 3):
+        assert b"".join(transport.stream(f"{endpoint}/x", start, start + 3, pytest.fail)) == b"0123456789"[start:][:3]
+
+    assert _Sparing.n_connections == 1
 
 
 def test_leaving_a_download_ends_its_request(settings):

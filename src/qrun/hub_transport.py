@@ -183,10 +183,10 @@ class HubTransport:
         if begins != at:
             raise RangesIgnored(self._name, f"{response.url.host} ignores the range that was asked for")
         for piece in response.iter_raw():
+            if at >= stop:  # seen one piece late: a connection whose answer was read to its end serves again
+                return
             yield piece[: stop - at]
             at += len(piece)
-            if at >= stop:
-                return
 
     def _once_more(self, effort: Effort, error: httpx2.RequestError) -> None:
         """Pause before the next try. Raises HubUnreachable where there is none."""
