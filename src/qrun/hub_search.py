@@ -222,9 +222,11 @@ def _as_listing(info: RepoInfo) -> RepoListing:
 
 
 def _format(listing: RepoListing, tags: set[str]) -> Format:
+    words = set(re.findall(r"[a-z]+[0-9]?", listing.repo_id.lower()))
     if "gguf" in tags or any(path.lower().endswith(".gguf") for path in listing.paths or ()):
         return "gguf"
-    words = set(re.findall(r"[a-z]+[0-9]?", listing.repo_id.lower()))
+    if listing.paths is None and "gguf" in words:
+        return "gguf"
     for known in _NAMED_FORMATS:
         if known in words or _TAG_OF_FORMAT.get(known, known) in tags or listing.library == known:
             return known
