@@ -8,6 +8,7 @@ set -eu
 
 package="qrun-llm"
 child=""     # what runs now, for signals
+grouped=""   # whether it has a process group of its own
 unlinked=""  # an environment in the making, removed if we are interrupted
 
 usage() {
@@ -193,9 +194,9 @@ install_in_venv() {
   say "Installing $spec into an environment of its own, by $python"
   unlinked=$tool/venv-$(date +%s)-$$
   mkdir -p "$tool" || die 1 "cannot write to $tool."
-  run "$python" -I -m venv "$unlinked" ||
+  run_as_group "$python" -I -m venv "$unlinked" ||
     give_up "$python cannot make an environment: $(telling_line). The whole log: $log"
-  run "$unlinked/bin/python" -I -m pip --no-input --disable-pip-version-check install "$spec" ||
+  run_as_group "$unlinked/bin/python" -I -m pip --no-input --disable-pip-version-check install "$spec" ||
     give_up "pip could not install $spec: $(telling_line). The whole log: $log"
   "$unlinked/bin/qrun" --version </dev/null >>"$log" 2>&1 ||
     give_up "the installed qrun does not run: $(telling_line). The whole log: $log"
@@ -352,6 +353,12 @@ run() {
   await
 }
 
+# venv and pip start others, which would go on filling what we remove: all in a group, which is ended together.
+run_as_group() {
+  grouped=yes
+  run "$python" -I -c 'import os, sys; os.setpgid(0, 0); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+}
+
 run_aloud() {
   "$@" </dev/null &
   await
@@ -361,17 +368,22 @@ await() {
   child=$!
   code=0
   wait "$child" || code=$?
-  child=""
+  child="" grouped=""
   return "$code"
 }
 
 stop() {
   trap '' INT TERM HUP
   if [ -n "$child" ]; then
-    kill "$child" 2>/dev/null || :
+    if [ -z "$grouped" ] || ! kill -s TERM -- "-$child" 2>/dev/null; then kill "$child" 2>/dev/null || :; fi
     wait "$child" 2>/dev/null || :
+    tries=0
+    while [ -n "$grouped" ] && kill -s 0 -- "-$child" 2>/dev/null && [ "$tries" -lt 50 ]; do
+      sleep 0.1 2>/dev/null || sleep 1
+      tries=$((tries + 1))
+    done
   fi
-  [ -z "$unlinked" ] || rm -rf "$unlinked"
+  [ -z "$unlinked" ] || rm -rf "$unlinked" || :
   exit "$1"
 }
 

@@ -25,7 +25,7 @@ NEWER = "99.1"
 # What install.sh may use, and no compiler, Python or uv among it.
 _TOOLS = (
     *("awk", "cat", "date", "dirname", "du", "env", "grep", "ln", "mkdir", "mv", "readlink", "rm", "rmdir"),
-    *("sed", "sh", "tail", "tr", "uname"),
+    *("sed", "sh", "sleep", "tail", "tr", "uname"),
 )
 # A driver with one card, in place of NVML: the rest of pynvml is the real module's text, which stands above this.
 _ONE_CARD = """

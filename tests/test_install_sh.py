@@ -1,5 +1,6 @@
 """`scripts/install.sh` for real: in empty homes, from a pipe, without compiler or uv, broken off, again, removed."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
+import psutil
 import pytest
 from platformdirs.macos import MacOS
 
@@ -76,7 +78,7 @@ class Stage:
     """A home after a run of the script: what came of it, and what the home held then."""
 
     home: Home
-    done: subprocess.CompletedProcess[str]
+    done: subprocess.CompletedProcess[str] | None
     version: str | None
     engine: dict[str, object] | None
     environments: list[str]
@@ -94,12 +96,28 @@ def installed(tmp_path_factory, tools, index):
 
 
 @pytest.fixture(scope="module")
-def upgraded(installed, tmp_path_factory):
-    """The same home after a second run, for which the index has a newer version."""
-    newer = newer_wheel(installed.home.index, tmp_path_factory.mktemp("newer")).parent
-    done = installed.home.pipe(PIP_FIND_LINKS=f"{installed.home.index} {newer}")
+def newer(installed, tmp_path_factory):
+    """The settings by which pip sees a newer version of qrun in the index."""
+    folder = newer_wheel(installed.home.index, tmp_path_factory.mktemp("newer")).parent
+    return {"PIP_FIND_LINKS": f"{installed.home.index} {folder}", "QRUN_SPEC": "qrun-llm"}
+
+
+@pytest.fixture(scope="module")
+def killed(installed, newer):
+    """The same home after an upgrade that was killed, with all it had started, while pip worked."""
+    home = installed.home
+    ours = home.start("--no-engine", **newer)
+    _until(lambda: len(list(home.tool.glob("venv-*/lib/python3*/site-packages/rich"))) == 2)
+    _kill(ours)
+    return _stage(home, None)
+
+
+@pytest.fixture(scope="module")
+def upgraded(killed, newer):
+    """The same home after the upgrade was run again."""
+    done = killed.home.pipe(**newer)
     assert done.returncode == 0, done.stderr
-    return _stage(installed.home, done)
+    return _stage(killed.home, done)
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +145,17 @@ def test_one_line_gives_qrun_and_a_tested_engine_without_compiler_and_uv(install
 
 @pytest.mark.slow
 @pytest.mark.engine
-def test_a_second_run_upgrades_qrun_and_leaves_a_working_engine(upgraded, installed):
-    """The newer version is in force; the engine that is there passes its test again and stays."""
+def test_killed_in_the_middle_of_an_upgrade_the_earlier_qrun_is_in_force(killed, installed):
+    """SIGKILL at any moment: what was half-made is not taken for whole, and what worked goes on working."""
+    assert (killed.version, killed.engine) == (installed.version, installed.engine)
+    assert len(killed.environments) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_the_next_run_upgrades_qrun_and_leaves_a_working_engine(upgraded, killed, installed):
+    """The newer version is in force, what was half-made is cleared; the engine passes its test again and stays."""
+    assert set(upgraded.environments) & set(killed.environments) == set(installed.environments)
     assert upgraded.version == f"qrun {NEWER}\n"
     assert upgraded.engine == installed.engine
     assert "is already installed and passes its self-test" in upgraded.done.stdout
@@ -205,21 +232,6 @@ def test_interrupted_it_says_so_by_its_exit_code_and_leaves_no_environment(home,
     assert "Traceback" not in "".join(said)
     assert list(home.tool.iterdir()) == []
     assert not home.qrun.is_symlink()
-
-
-@pytest.mark.slow
-def test_killed_in_the_middle_the_next_run_installs(home):
-    """SIGKILL to all of it: no command is there that does not work, and the next run clears what was half-made."""
-    ours = home.start("--no-engine", QRUN_SPEC="qrun-llm")
-    _until(lambda: list(home.tool.glob("venv-*/lib/python3*/site-packages/rich")))
-    _kill(ours)
-    half_made = not home.qrun.is_symlink()
-    done = home.run("--no-engine", QRUN_SPEC="qrun-llm")
-
-    assert half_made
-    assert done.returncode == 0
-    assert home.ask("--version") == f"qrun {qrun.__version__}\n"
-    assert len(list(home.tool.iterdir())) == 1
 
 
 @pytest.mark.slow
@@ -483,8 +495,11 @@ def _without_uvs_own(home):
 
 
 def _kill(process):
-    """End the script and all that it started, at once."""
-    os.killpg(process.pid, signal.SIGKILL)
+    """End the script and all that it started, at once: what has its session."""
+    for one in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(one.pid) == process.pid:
+                one.kill()
     process.communicate(timeout=30)
 
 
