@@ -173,5 +173,5 @@ class _Lookup:
     def _not_found(self) -> ModelNotFound:
         model = self._model
         near = nearest(model.name, distinct(repo.bases[0] for repo in self._repos()))
-        hint = "" if near else "Check the name; qrun search WORDS lists what there is."
+        hint = "" if near else "Check the name."
         return ModelNotFound(model.text, self._looked_in, near, hint=hint)
