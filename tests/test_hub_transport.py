@@ -119,7 +119,7 @@ def test_a_hub_that_is_not_there_is_exit_5(settings):
         free.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
         client = HubClient(replace(settings, endpoint=endpoint, retry_s=0.3))
-        with pytest.raises(HubUnreachable, match=r"127\.0\.0\.1: Connection refused \(\d tries in 0 s\)"):
+        with pytest.raises(HubUnreachable, match=r"reached: Connection refused \(\d tries in 0 s\)"):
             client.models(search="base")
         n_before = client.n_calls
         with pytest.raises(HubUnreachable, match="1 try"):
@@ -310,6 +310,14 @@ def test_a_link_that_ran_out_is_asked_for_anew(hub, client, commit):
 
     assert ranged(client, commit) == WEIGHTS
     assert statuses(hub, "/maker/base/resolve") == [302, 302, 302]
+
+
+def test_a_storage_that_is_not_there_is_named(hub, impatient, commit):
+    """Where a redirect leads to a host that does not answer, the message says which."""
+    hub.fault("redirect", location="http://storage.invalid/base.gguf", path="/resolve/")
+
+    with pytest.raises(HubUnreachable, match=r"reached: storage\.invalid: .+ \(\d tr"):
+        ranged(impatient, commit)
 
 
 def test_a_storage_that_refuses_for_ever_is_exit_5_not_6(hub, impatient, commit):

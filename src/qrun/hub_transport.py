@@ -194,7 +194,8 @@ class HubTransport:
             raise HubUnreachable(self._name, "that is no address", "HF_ENDPOINT begins with https://.") from error
         if isinstance(error, httpx2.LocalProtocolError):  # its text quotes headers
             raise HubUnreachable(self._name, "the request cannot be sent as it is") from error
-        words = f"{error.request.url.host}: {_words(error)}"
+        host = error.request.url.host
+        words = _words(error) if host in self._name else f"{host}: {_words(error)}"  # a redirect's host is named
         if "CERTIFICATE_VERIFY_FAILED" in words:  # no time heals it
             remedy = "Set SSL_CERT_FILE to your organisation's certificates, or name another mirror with HF_ENDPOINT."
             raise HubUnreachable(self._name, words, remedy) from error
