@@ -131,7 +131,7 @@ def resolve_here(
             raise UsageError("to decide anew the Hub must be asked: leave out --offline (and HF_HUB_OFFLINE).")
         client = HubClient(hub, refresh=refresh)
         files = KeptFiles(Store(hub, client), config.places, Ledger(config.ledger_dir))
-        the_hub: Source = StoredSource(hub) if hub.offline else HubSource(client, files, endpoint=hub.endpoint)
+        the_hub: Source = StoredSource(hub) if hub.offline else HubSource(client, files, endpoint=hub.shown_endpoint)
         source = pick_source(model, models_dir or config.models_dir, lambda: the_hub)
         pins = PinStore(config.pins_dir) if source is the_hub else None
         engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
@@ -187,7 +187,7 @@ def _found(question: _Question) -> FoundModel:
         if not question.hub.offline or question.pins is None:
             raise
         raise HubUnreachable(
-            question.hub.endpoint,
+            question.hub.shown_endpoint,
             f"offline was asked for, and no model named {question.model.text!r} is stored",
             "Run it once without --offline (and HF_HUB_OFFLINE), or name what qrun list shows.",
             missing.nearest,
