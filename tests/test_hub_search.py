@@ -79,7 +79,8 @@ def test_quants_are_asked_for_by_relation_and_by_name():
         (row("mlx-community/Qwen3-8B", "model.safetensors", library="mlx"), "mlx", True, "Qwen3-8B"),
         (row("x/Qwen3-8B-bnb-4bit", tags=("bitsandbytes",)), "bnb", True, "Qwen3-8B"),
         (row("x/Qwen3-8B-exl3"), "exl3", True, "Qwen3-8B"),
-        (row("x/GLM-4-9B-GGUF", "a.gguf", base="THUDM/GLM-4-9B", relation="quantized"), "gguf", True, "zai-org/GLM-4-9B"),
+        (row("x/GLM-4-9B-GGUF", "a.gguf", base="THUDM/GLM-4-9B", relation="quantized"), "gguf", True,
+         "zai-org/GLM-4-9B"),
         (row("x/mixtral-instruct-awq", base="m/Mixtral-8x7B-Instruct", relation="quantized"), "awq", True,
          "m/Mixtral-8x7B-Instruct"),
         (row("x/A-B-merge-GGUF", "a.gguf", tags=("base_model:m/A", "base_model:m/B")), "gguf", True, "A-B-merge"),
@@ -92,9 +93,7 @@ def test_a_row_tells_format_packing_and_base(listing, format_, packed, base):
     assert (read.format, read.packed, read.bases[0]) == (format_, packed, base)
 
 
-@pytest.mark.parametrize(
-    "paths", [("README.md",), ("adapter_model.safetensors",), ("mmproj-f16.gguf",), ("imatrix.gguf",)]
-)
+@pytest.mark.parametrize("path", ["README.md", "adapter_model.safetensors", "mmproj-f16.gguf", "imatrix.gguf"])
 def test_a_repo_without_a_model_s_weights_is_no_quant(path):
     """Adapters, projectors and matrices beside a right tag."""
     listed = repo("x/Qwen3-8B-GGUF", path, base="Qwen/Qwen3-8B", relation="quantized")

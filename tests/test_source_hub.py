@@ -433,6 +433,15 @@ def test_headers_tell_lies_and_damage(base, tmp_path):
     assert "no GGUF file" in sharp["Q5_0"].detail
 
 
+def test_a_stand_in_of_zeros_tells_nothing(base, tmp_path):
+    """A mirror that keeps names and sizes alone: what label and size tell stands."""
+    base.add_repo(GGUF, {"Tiny-1B-Instruct-f32.gguf": 2 * 2**20}, base_model=BASE, relation="quantized")
+    with hub_source(base, tmp_path) as (source, _):
+        found = source.find(parse_model(GGUF))
+
+        assert source.sharpened(found.candidates) == found.candidates
+
+
 def test_without_any_config_the_smallest_header_tells_the_shape(hub, tmp_path):
     """One read for all quants of an old repo."""
     files = {

@@ -115,7 +115,7 @@ class HeaderReader:
         self._budget = budget
 
     def sharpened(self, candidate: Candidate) -> Candidate:
-        """The candidate as its files' headers have it, or with its defect; as it was where the budget is spent.
+        """The candidate as its files' headers have it, or with its defect; as it was where they cannot be had.
 
         Raises HubUnreachable, TokenRefused.
         """
@@ -162,7 +162,7 @@ class HeaderReader:
         return understood(headers) if headers else None
 
     def _headers(self, candidate: Candidate) -> list[GgufHeader] | Defect | None:
-        """Those of all its files, in order; None where they may not be read any more."""
+        """Those of all its files, in order; None where they may not be read any more, or are not there to read."""
         n_vocab = candidate.shape.n_vocab if candidate.shape else 0
         share = _Share(self._budget)
         headers = []
@@ -184,6 +184,8 @@ class HeaderReader:
     ) -> GgufHeader | Defect | None:
         window = _Window(self._client, share, candidate, file, ahead_bytes)
         try:
+            if window.is_hole():
+                return None
             if window.read(0, len(_MAGIC)) != _MAGIC:
                 return Defect("mislabelled", f"it is no GGUF file ({file.size_bytes:,} bytes)")
             return read_header(window.read, file.size_bytes)
@@ -217,6 +219,14 @@ class _Window:
         if end > len(self._held) and not self._whole:
             self._read_on(max(end, self._ahead_bytes))
         return bytes(self._held[offset:end])
+
+    def is_hole(self) -> bool:
+        """Whether the start is nothing but zeros: a mirror that keeps names and sizes alone has such stand-ins.
+
+        They tell nothing of the model, so what its label and size tell stands; a download would still be verified.
+        """
+        start = self.read(0, BLOCK_BYTES)
+        return len(start) == BLOCK_BYTES and not any(start)
 
     def _read_on(self, end: int) -> None:
         start = len(self._held)
