@@ -44,8 +44,8 @@ SMOLLM2 = {
 
 @pytest.fixture(scope="module")
 def real_hub(demo_models):
-    """The listing, with real weights behind one repo of it."""
-    with HubEmulator() as hub:
+    """The listing, with real weights behind one repo of it, and small files redirected as the Hub does today."""
+    with HubEmulator(cached_small_files=True) as hub:
         hub.add_listing(tags="old")
         hub.replace_files(REPO, _weights(demo_models))
         mlx = json.dumps(SMOLLM2 | {"quantization": {"bits": 4, "group_size": 64}}).encode()
