@@ -150,3 +150,17 @@ def test_interrupted_download_ends_at_once_and_goes_on_later(
     assert process.returncode != 0
     assert 0 <= again <= UNSETTLED_BYTES
     assert_whole(cache, files)
+
+
+def test_download_killed_before_any_of_its_steps_is_mended_by_the_next(hub: HubEmulator, tmp_path: Path):
+    """Between any two changes of the cache's folders: the next run completes it, and leaves nothing over."""
+    files = {"a.gguf": random.Random(3).randbytes(5 * 2**20), "b/c.json": b"{}"}  # noqa: S311  # test data
+    hub.add_repo(REPO, files)
+    argv = [sys.executable, PULLER.with_name("store_crasher.py"), hub.endpoint, tmp_path, REPO]
+    ended = subprocess.run(argv, check=False, capture_output=True, text=True)
+
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 25
+    for cache in tmp_path.glob("*/hub"):
+        (commit,) = cache.glob("models--*/snapshots/*")
+        assert {p.relative_to(commit).as_posix(): p.read_bytes() for p in commit.rglob("*") if p.is_file()} == files
