@@ -50,7 +50,7 @@ def test_one_of_the_searches_spells_the_name_as_the_hub_does(name, text):
 @given(st.text(max_size=60))
 def test_any_text_gives_few_searches(name):
     """What is asked at once is bounded, whatever was typed."""
-    assert len(search_queries(name)) <= 5
+    assert len(search_queries(name)) <= 6
     assert len(wider_queries(name)) <= 4
     assert all(words.strip() for words, _ in (*search_queries(name), *wider_queries(name)))
 

@@ -18,6 +18,7 @@ from qrun.model import Format
 __all__ = ["MOST_CALLS", "Looked", "look_into"]
 
 MOST_CALLS = 60  # API requests of one decision (DESIGN section 6)
+_MOST_DEPTH = 4  # round trips of one decision (DESIGN section 6)
 _MOST_REPOS = 30  # asked for their files
 _MOST_BRANCHES = 12  # of all EXL repos together
 _MOST_CONFIGS_OF_GGUF = 3  # of repos whose format is known without: read for the shape alone
@@ -46,6 +47,7 @@ class _Into:
     def __init__(self, found: Found, gathered: Gathered) -> None:
         self._found = found
         self._gathered = gathered
+        self._asks_refs = True
         self._n_branches = 0
         self._n_left_out = 0
         self._kin: list[HubRepo] = []  # looked at for the shape alone
@@ -56,13 +58,20 @@ class _Into:
         most = min(_MOST_REPOS, MOST_CALLS - gathered.n_calls - _MOST_BRANCHES)
         chosen = worth_asking(found.base, found.repos, max(1, most))
         known_early = {repo.repo_id for repo in chosen if repo.repo_id in gathered.branches}
+        # GGUF finalists take one more round, for their headers: then branches that are not known yet would be too late.
+        rounds_left = _MOST_DEPTH - gathered.depth - any(repo.format == "gguf" for repo in chosen)
+        self._asks_refs = rounds_left > 1
         gathered.run([ask for repo in chosen for ask in self._asks(repo)] + self._shape_asks(chosen))
         late = [ask for repo in chosen if repo.repo_id not in known_early for ask in self._branch_asks(repo)]
-        if not gathered.configs:  # EXL repos keep theirs on the branches
+        if rounds_left > 1 and not gathered.configs:  # EXL repos keep theirs on the branches
             late += [ask for repo in chosen if repo.repo_id in known_early for ask in self._branch_config(repo)][:1]
         gathered.run(late)
         states = tuple(state for repo in chosen for state in self._states(repo))
-        return Looked(states, self._shape([*chosen, *self._kin]), self._left_out(len(found.repos) - len(chosen)))
+        return Looked(
+            states,
+            self._shape([*chosen, *self._kin]),
+            self._left_out(len(found.repos) - len({state.info.repo_id for state in states})),
+        )
 
     def alone(self) -> Looked:
         """The one repo, and for its shape alone the base and what else is made from it."""
@@ -87,7 +96,7 @@ class _Into:
             yield gathered.info(repo_id)
         if repo_id in gathered.branches:
             yield from self._branch_asks(repo)
-        elif has_branches(repo):
+        elif has_branches(repo) and self._asks_refs:
             yield gathered.refs(repo_id)
         if repo.format != "gguf" and (ask := self._config_ask(repo)):
             yield ask

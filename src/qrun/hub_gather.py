@@ -25,6 +25,7 @@ class Gathered:
     def __init__(self, client: HubClient) -> None:
         self._client = client
         self._calls_before = client.n_calls
+        self.depth = 0  # round trips so far
         self.listings: dict[Query, tuple[RepoListing, ...]] = {}
         self.infos: dict[tuple[str, str | None], RepoInfo] = {}  # by repo_id and revision as they were asked for
         self.branches: dict[str, Mapping[str, str]] = {}
@@ -39,6 +40,7 @@ class Gathered:
     def run(self, asks: Sequence[Ask]) -> None:
         """Send them all at once. Raises HubUnreachable, TokenRefused."""
         if asks:
+            self.depth += 1
             self._client.together(asks)
 
     def listing(self, query: Query) -> Ask:

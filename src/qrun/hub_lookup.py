@@ -1,6 +1,6 @@
 """Which repos of the Hub a MODEL means: one alone, or all that hold the weights of a base.
 
-At most three round trips: the name or id, wider searches where nothing was found, the base's quants.
+At most two round trips: the name or id, then the base's quants; where nothing was found, wider searches instead.
 """
 
 import re
@@ -13,6 +13,7 @@ from qrun.hub_candidates import bpw_in_name
 from qrun.hub_gather import Ask, Gathered
 from qrun.hub_info import RepoInfo
 from qrun.hub_search import (
+    ChosenBase,
     HubRepo,
     Query,
     choose_base,
@@ -22,6 +23,7 @@ from qrun.hub_search import (
     read_listing,
     search_queries,
     wider_queries,
+    worth_asking,
 )
 from qrun.name_match import base_names, has_known_organisation
 from qrun.names import ModelRef, nearest
@@ -30,7 +32,7 @@ from qrun.repo_match import distinct
 __all__ = ["Found", "has_branches", "look_up"]
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_MOST_EARLY_REFS = 3
+_MOST_EARLY_REFS = 4
 _MAIN = (None, "main")
 
 
@@ -62,6 +64,7 @@ class _Lookup:
         self._model = model
         self._gathered = gathered
         self._looked_in = looked_in
+        self._read: dict[str, HubRepo] = {}
 
     def by_id(self) -> Found:
         """The repo of that id where it is a quant, or its revision or file is asked for; else the quants of it."""
@@ -87,13 +90,15 @@ class _Lookup:
             hint = "A revision is one of a repo: write ORG/NAME@REVISION."
             raise ModelNotFound(f"{model.name}@{model.revision}", self._looked_in, hint=hint)
         self._gathered.run(self._listings(search_queries(model.name)))
-        chosen = choose_base(model.text, model.name, self._repos())
-        if chosen is None:
-            self._gathered.run(self._listings(wider_queries(model.name)))
-            chosen = choose_base(model.text, model.name, self._repos())
-        if chosen is None:
-            raise self._not_found()
-        repos = chosen.repos or self._quants(ids_of_base(chosen.base, self._repos()))
+        if chosen := choose_base(model.text, model.name, self._repos()):
+            return self._of_choice(chosen, chosen.repos or self._quants(ids_of_base(chosen.base, self._repos())))
+        self._gathered.run(self._listings(wider_queries(model.name)))
+        if chosen := choose_base(model.text, model.name, self._repos()):
+            # What a wider search finds holds the quants by name; a third round would be one too many.
+            return self._of_choice(chosen, chosen.repos or quants_of(chosen.base, self._repos()))
+        raise self._not_found()
+
+    def _of_choice(self, chosen: ChosenBase, repos: tuple[HubRepo, ...]) -> Found:
         if not repos:
             raise NotAModel(chosen.base, "no GGUF or safetensors weights of it were found.")
         return Found(chosen.base, repos, chosen.warnings)
@@ -155,8 +160,8 @@ class _Lookup:
     def _quants(self, ids: Sequence[str]) -> tuple[HubRepo, ...]:
         """The repos of a base by all its ids, those found before and those that are found by relation and name."""
         known = quants_of(ids[0], self._repos())
-        early = [repo.repo_id for repo in known if has_branches(repo)][:_MOST_EARLY_REFS]
-        asks = [*self._listings(quant_queries(ids)), *(self._gathered.refs(repo_id) for repo_id in early)]
+        early = worth_asking(ids[0], filter(has_branches, known), _MOST_EARLY_REFS)
+        asks = [*self._listings(quant_queries(ids)), *(self._gathered.refs(repo.repo_id) for repo in early)]
         self._gathered.run(asks)
         return quants_of(ids[0], self._repos())
 
@@ -167,8 +172,10 @@ class _Lookup:
         return [row.repo_id for row in chain.from_iterable(self._gathered.listings.values())]
 
     def _repos(self) -> list[HubRepo]:
-        rows = {row.repo_id: row for row in chain.from_iterable(self._gathered.listings.values())}
-        return [read_listing(row) for row in rows.values()]
+        for row in chain.from_iterable(self._gathered.listings.values()):
+            if row.repo_id not in self._read:
+                self._read[row.repo_id] = read_listing(row)
+        return list(self._read.values())
 
     def _not_found(self) -> ModelNotFound:
         model = self._model

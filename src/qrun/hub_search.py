@@ -112,17 +112,19 @@ class ChosenBase:
 
 
 def search_queries(name: str) -> tuple[Query, ...]:
-    """The searches that find a model by a name in any spelling: at most five, to be sent at once.
+    """The searches that find a model by a name in any spelling: at most six, to be sent at once.
 
     Every word of a search must be a part of the repo's id, so a hyphen finds what is spelled with it and blanks find
-    all orders. Instruct and its like are left out once: official names write `it`, or nothing.
+    all orders. Instruct and its like are left out once: official names write `it`, or nothing. EXL repos are looked for
+    at once because their branches take a further round.
     """
     bare = name.rpartition("/")[2]
     typed = "-".join(re.findall(r"[\w.]+", bare.lower()))
     words = words_of(bare)
     core = [word for word in words if word not in _VARIANT_WORDS] or list(words)
     spelled = [(typed, ()), (typed, ("gguf",)), ("-".join(words), ()), ("-".join(core), ()), (" ".join(core), ())]
-    return tuple(dict.fromkeys((text, tags) for text, tags in spelled if text))
+    spelled.append((" ".join([*core, "exl"]), ()))
+    return tuple(dict.fromkeys((text, tags) for text, tags in spelled if text)) if core else ()
 
 
 def wider_queries(name: str) -> tuple[Query, ...]:
