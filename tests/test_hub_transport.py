@@ -15,8 +15,9 @@ import pytest
 
 from hub_emulator import HubEmulator
 from qrun import hub_transport
-from qrun.errors import AccessDenied, HubUnreachable, RangesIgnored
 from qrun.hub_client import HubClient
+from qrun.hub_errors import AccessDenied, HubUnreachable, RangesIgnored
+from qrun.hub_patience import Patience
 from qrun.hub_settings import HubSettings
 from qrun.hub_transport import HubTransport
 
@@ -231,13 +232,14 @@ def test_the_token_goes_to_no_other_host(hub, settings):
         hub.fault("redirect", location=f"{stranger.endpoint}/config", path="config.json$", times=1)
         assert client.repo("maker/private") is None
         assert client.small_file("maker/private", commit, "config.json", most_bytes=9) is None
-        with client.ranged("maker/private", commit, "a.gguf", 0, 9) as pieces:
-            assert b"".join(pieces) == WEIGHTS[:9]
+        for _ in range(2):  # the second goes to the storage at once
+            with client.ranged("maker/private", commit, "a.gguf", 0, 9) as pieces:
+                assert b"".join(pieces) == WEIGHTS[:9]
     client.close()
 
     storage = [request for request in hub.requests if request.path.startswith("/cdn/")]
     assert len(stranger.requests) == 2
-    assert len(storage) == 1
+    assert len(storage) == 2
     for request in [*stranger.requests, *storage]:
         assert "authorization" not in request.headers
         assert "hf_secret" not in str(request)
@@ -309,6 +311,45 @@ def test_a_link_that_ran_out_is_asked_for_anew(hub, client, commit):
     hub.fault("status", status=403, path="^/cdn/", times=1)
 
     assert ranged(client, commit) == WEIGHTS
+    assert statuses(hub, "/maker/base/resolve") == [302, 302, 302]
+
+
+def test_many_ranges_of_a_file_ask_the_hub_once(hub, client, commit):
+    """The storage's address is used again: the Hub counts requests for files, 3,000 in 5 minutes."""
+    parts = [ranged(client, commit, start, start + 9) for start in range(0, 90, 9)]
+
+    assert b"".join(parts) == WEIGHTS[:90]
+    assert statuses(hub, "/maker/base/resolve") == [302]
+    assert statuses(hub, "/cdn/") == [206] * 10
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+def test_a_remembered_address_that_serves_no_longer_is_asked_for_anew(hub, client, commit, monkeypatch, status):
+    """At once and without a pause: that a link ran out is no failure of the Hub."""
+    ranged(client, commit, 0, 9)
+    hub.fault("status", status=status, path="^/cdn/", times=1)
+    monkeypatch.setattr(Patience, "sleep", lambda patience, seconds: pytest.fail(f"a pause of {seconds} s"))
+
+    assert ranged(client, commit) == WEIGHTS
+    assert statuses(hub, "/maker/base/resolve") == [302, 302]
+    assert statuses(hub, "/cdn/") == [206, status, 206]
+
+
+def test_a_remembered_address_that_is_gone_is_asked_for_anew(hub, client, commit):
+    """A connection to it that breaks counts as any, and the next try asks the Hub where the file is now."""
+    ranged(client, commit, 0, 9)
+    hub.fault("reset", path="^/cdn/", times=1)
+
+    assert ranged(client, commit) == WEIGHTS
+    assert statuses(hub, "/maker/base/resolve") == [302, 302]
+
+
+def test_an_address_is_remembered_for_a_while_only(hub, client, commit, monkeypatch):
+    """Who lost access to a repo does not go on reading it for ever."""
+    monkeypatch.setattr(hub_transport, "_LINK_S", 0.0)
+    for start in (0, 9, 18):
+        ranged(client, commit, start, start + 9)
+
     assert statuses(hub, "/maker/base/resolve") == [302, 302, 302]
 
 

@@ -6,7 +6,9 @@ They would also wait on top of ours, and its `build_hf_headers` asks the Hub for
 The library gives what is a rule (where the token lies, how rate limits are written); the waiting is `hub_patience`'s.
 
 Redirects are followed here: httpx2 takes the token off a request that leaves its origin, and none leads from https to
-http. No exception of the HTTP library leaves this module. It imports httpx2 (0.1 s): load it when asking.
+http. Where the Hub sent us for a file is remembered for a while: a download of many ranges would else spend the Hub's
+limit of file requests (3,000 in 5 minutes without a login, huggingface.co/docs/hub/rate-limits) on redirects alone.
+No exception of the HTTP library leaves this module. It imports httpx2 (0.1 s): load it when asking.
 """
 
 import threading
@@ -21,8 +23,8 @@ from http.client import responses
 import httpx2
 from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined] # public, but without __all__
 
-from qrun.errors import HubUnreachable, RangesIgnored
 from qrun.hub_answers import Reply
+from qrun.hub_errors import HubUnreachable, RangesIgnored
 from qrun.hub_patience import Effort, Kind, Patience
 
 __all__ = ["HubTransport"]
@@ -33,8 +35,10 @@ _LEAST_TIMEOUT_S = 2.0  # of a last try: a living Hub on a slow line answers wit
 _DRIP_S, _DRIP_BYTES_PER_S = 30.0, 4096  # an answer that is to be read whole and is slower than this is broken
 _MOST_REDIRECTS = 10
 _MOST_REFUSAL_BYTES = 65536
+_LINK_S = 300.0  # how long a signed address is used again; they are good for an hour
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=32)
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_FOR_ANYBODY = ("User-Agent", "Range", "Accept", "Accept-Encoding")  # of a request's headers, what a storage may see
 
 
 class HubTransport:
@@ -46,6 +50,7 @@ class HubTransport:
         self._patience = Patience(name, retry_s)
         self._client = httpx2.Client(limits=_LIMITS, headers=dict(headers))
         self._lock = threading.Lock()
+        self._links: dict[httpx2.URL, tuple[httpx2.URL, float]] = {}  # the Hub's address -> its storage's, until when
         self.n_requests: dict[Kind, int] = {"api": 0, "file": 0}
 
     def get(
@@ -145,21 +150,45 @@ class HubTransport:
 
     @contextmanager
     def _followed(self, kind: Kind, request: httpx2.Request) -> Iterator[httpx2.Response]:
-        """The answer at the end of all redirects."""
-        for _ in range(_MOST_REDIRECTS):
-            with self._lock:
-                self.n_requests[kind] += 1
-            response = self._sent(request)
-            try:
-                if not response.has_redirect_location:
-                    yield response
-                    return
-                following = self._redirected(response)
-                _drain(response)  # so that the connection serves again
-            finally:
-                response.close()
-            request = following
+        """The answer at the end of all redirects. A remembered link that serves no longer is passed over."""
+        hop = self._remembered(request) if kind == "file" else None
+        try:
+            for _ in range(_MOST_REDIRECTS):
+                with self._lock:
+                    self.n_requests[kind] += 1
+                response = self._sent(hop or request)
+                try:
+                    stale = hop is not None and response.is_error and self._forget(request)
+                    if not stale and not response.has_redirect_location:
+                        self._remember(request, response)
+                        yield response
+                        return
+                    hop = None if stale else self._redirected(response)
+                    _drain(response)  # so that the connection serves again
+                finally:
+                    response.close()
+        except httpx2.RequestError:
+            self._forget(request)
+            raise
         raise HubUnreachable(self._name, f"{request.url.host} redirects in a circle")
+
+    def _remembered(self, request: httpx2.Request) -> httpx2.Request | None:
+        """The request as it goes to the storage at once: with none of the headers that are for the Hub alone."""
+        link, until = self._links.get(request.url, (None, 0.0))
+        if link is None or time.monotonic() > until:
+            self._forget(request)
+            return None
+        headers = {name: request.headers[name] for name in _FOR_ANYBODY if name in request.headers}
+        return httpx2.Request("GET", link, headers=headers, extensions=request.extensions)
+
+    def _remember(self, request: httpx2.Request, response: httpx2.Response) -> None:
+        """Keep where a file's bytes came from, if that is another host than the Hub's."""
+        if response.is_success and response.url.netloc != request.url.netloc and request.url not in self._links:
+            self._links[request.url] = response.url, time.monotonic() + _LINK_S
+
+    def _forget(self, request: httpx2.Request) -> bool:
+        """Whether a link was remembered that is no longer."""
+        return self._links.pop(request.url, None) is not None
 
     def _sent(self, request: httpx2.Request) -> httpx2.Response:
         try:
