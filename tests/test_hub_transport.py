@@ -17,7 +17,7 @@ from hub_emulator import HubEmulator
 from qrun import hub_transport
 from qrun.hub_client import HubClient
 from qrun.hub_errors import AccessDenied, HubUnreachable, RangesIgnored
-from qrun.hub_patience import Patience
+from qrun.hub_patience import Effort
 from qrun.hub_settings import HubSettings
 from qrun.hub_transport import HubTransport
 
@@ -328,7 +328,7 @@ def test_a_remembered_address_that_serves_no_longer_is_asked_for_anew(hub, clien
     """At once and without a pause: that a link ran out is no failure of the Hub."""
     ranged(client, commit, 0, 9)
     hub.fault("status", status=status, path="^/cdn/", times=1)
-    monkeypatch.setattr(Patience, "sleep", lambda patience, seconds: pytest.fail(f"a pause of {seconds} s"))
+    monkeypatch.setattr(Effort, "failed", lambda _, why: pytest.fail(f"counted as a failure: {why}"))
 
     assert ranged(client, commit) == WEIGHTS
     assert statuses(hub, "/maker/base/resolve") == [302, 302]
