@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from qrun import errors
+from qrun import errors, hub_errors
 
 CONTRACT = {  # DESIGN section 2, docs/exit-codes.md
     "Failure": 1,
@@ -35,7 +35,7 @@ CONTRACT = {  # DESIGN section 2, docs/exit-codes.md
 
 def all_errors():
     """Every public error class of the module but the base."""
-    classes = [getattr(errors, name) for name in errors.__all__]
+    classes = [getattr(module, name) for module in (errors, hub_errors) for name in module.__all__]
     return [cls for cls in classes if inspect.isclass(cls) and cls is not errors.QrunError]
 
 
@@ -70,7 +70,7 @@ def test_nothing_fits_says_need_budget_and_what_would():
 
 def test_a_wrong_checksum_names_its_kind_and_both_sums():
     """Exit 8 names sha256, what was promised and what came."""
-    line = str(errors.ChecksumWrong("m.gguf", "", expected="a" * 64, found="b" * 64))
+    line = str(hub_errors.ChecksumWrong("m.gguf", "", expected="a" * 64, found="b" * 64))
 
     assert f"its sha256 is {'b' * 64}, not {'a' * 64}" in line
 
@@ -79,8 +79,8 @@ def test_access_denied_names_the_page_and_how_to_log_in():
     """Exit 6 gives the page's full address, and the login only to whom it can help."""
     page = "https://huggingface.co/meta-llama/Meta-Llama-3-8B"
 
-    anonymous = str(errors.AccessDenied("meta-llama/Meta-Llama-3-8B", page, logged_in=False))
-    known = str(errors.AccessDenied("meta-llama/Meta-Llama-3-8B", page, logged_in=True))
+    anonymous = str(hub_errors.AccessDenied("meta-llama/Meta-Llama-3-8B", page, logged_in=False))
+    known = str(hub_errors.AccessDenied("meta-llama/Meta-Llama-3-8B", page, logged_in=True))
 
     assert page in anonymous
     assert "hf auth login" in anonymous
@@ -89,6 +89,6 @@ def test_access_denied_names_the_page_and_how_to_log_in():
 
 def test_a_full_disk_says_need_and_room():
     """Exit 9 names both figures where they are known."""
-    line = str(errors.DiskFull("/cache", needed_bytes=8 * 2**30, free_bytes=2**30))
+    line = str(hub_errors.DiskFull("/cache", needed_bytes=8 * 2**30, free_bytes=2**30))
 
     assert "has 1.0 GiB free and needs 8.0 GiB" in line

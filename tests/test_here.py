@@ -9,8 +9,9 @@ import pytest
 
 from hub_emulator import HubEmulator
 from qrun.config import read_config
-from qrun.errors import DiskFull, HubUnreachable, PinnedTooLarge, UsageError
+from qrun.errors import PinnedTooLarge, UsageError
 from qrun.here import resolve_here
+from qrun.hub_errors import DiskFull, HubUnreachable
 from qrun.pins import PinStore
 from qrun.request import Request
 from qrun.store import Store

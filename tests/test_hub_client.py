@@ -10,8 +10,9 @@ import pytest
 
 from hub_emulator import HubEmulator
 from qrun import __version__, hub_client
-from qrun.errors import AccessDenied, HubUnreachable, TokenRefused, UnsafeFile
+from qrun.errors import UnsafeFile
 from qrun.hub_client import BLOCK_BYTES, HubClient
+from qrun.hub_errors import AccessDenied, HubUnreachable, TokenRefused
 from qrun.hub_settings import HubSettings
 
 WEIGHTS = bytes(range(251)) * 12_000  # 2.9 MiB in which no two blocks are alike
@@ -537,7 +538,7 @@ def test_the_library_prints_nothing_on_the_users_terminal(hub, tmp_path, commit,
     (tmp_path / "stored_tokens").write_text("broken" if how == "by a broken login" else "")
     script = (
         "from qrun.config import read_config\n"
-        "from qrun.errors import HubUnreachable\n"
+        "from qrun.hub_errors import HubUnreachable\n"
         "from qrun.hub_client import HubClient\n"
         "client = HubClient(read_config().hub)\n"
         "print(client.repo('maker/base-GGUF').repo_id, client.repo('no/such'))\n"

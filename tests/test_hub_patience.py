@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from qrun import hub_patience
-from qrun.errors import HubUnreachable
+from qrun.hub_errors import HubUnreachable
 from qrun.hub_patience import Patience
 
 

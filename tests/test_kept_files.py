@@ -5,9 +5,10 @@ import hashlib
 import pytest
 from huggingface_hub import hf_hub_download
 
-from qrun.errors import HubUnreachable, UnsafeFile
+from qrun.errors import UnsafeFile
 from qrun.foreign_files import Places
 from qrun.hub_client import HubClient
+from qrun.hub_errors import HubUnreachable
 from qrun.hub_settings import HubSettings
 from qrun.kept_files import KeptFiles
 from qrun.model import Candidate, ModelFile

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qrun.errors import DiskFull
+from qrun.hub_errors import DiskFull
 from qrun.model_fetch import ModelFetch
 from qrun.source import Advance
 

@@ -7,16 +7,8 @@ from pathlib import Path
 import pytest
 
 from hub_sources import config_bytes, find, hub_source, tiny
-from qrun.errors import (
-    AccessDenied,
-    AmbiguousModel,
-    FileDamaged,
-    HubUnreachable,
-    ModelNotFound,
-    NotAModel,
-    TokenRefused,
-    UnsafeFile,
-)
+from qrun.errors import AmbiguousModel, FileDamaged, ModelNotFound, NotAModel, UnsafeFile
+from qrun.hub_errors import AccessDenied, HubUnreachable, TokenRefused
 from qrun.hub_files import MOST_CALLS
 from qrun.names import parse_model
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hub_emulator import HubEmulator
-from qrun.errors import DiskFull, Failure
+from qrun.errors import Failure
 from qrun.hub_client import HubClient
+from qrun.hub_errors import DiskFull
 from qrun.source import Advance
 from qrun.store import Store, Wanted
 from qrun.store_download import UNSETTLED_BYTES

@@ -14,10 +14,11 @@ from pathlib import Path
 from qrun.changes import what_changed
 from qrun.config import Config
 from qrun.engines import engine_states
-from qrun.errors import Failure, HubUnreachable, ModelNotFound, NothingFits, PinnedTooLarge, QrunError, UsageError
+from qrun.errors import Failure, ModelNotFound, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
 from qrun.hardware_file import load_hardware
 from qrun.hub_client import HubClient
+from qrun.hub_errors import HubUnreachable
 from qrun.hub_settings import HubSettings
 from qrun.kept_files import KeptFiles
 from qrun.memory_holders import memory_holders

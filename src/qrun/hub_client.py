@@ -16,9 +16,10 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
-from qrun.errors import AccessDenied, HubUnreachable, RangesIgnored, TokenRefused, UnsafeFile
+from qrun.errors import UnsafeFile
 from qrun.hub_answers import EXPAND, Reply, branches_of, listing_of, repo_of, rows_of
 from qrun.hub_cache import HubCache
+from qrun.hub_errors import AccessDenied, HubUnreachable, RangesIgnored, TokenRefused
 from qrun.hub_info import RepoInfo, RepoListing
 from qrun.hub_patience import Kind
 from qrun.hub_settings import HubSettings

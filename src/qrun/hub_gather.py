@@ -6,9 +6,9 @@ A repo that is closed to us is an answer, not an error: a gated repo must not bl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qrun.errors import AccessDenied, TokenRefused
 from qrun.hub_candidates import parsed_config
 from qrun.hub_client import HubClient
+from qrun.hub_errors import AccessDenied, TokenRefused
 from qrun.hub_info import RepoInfo, RepoListing
 from qrun.hub_search import Query
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
-from qrun.errors import HubUnreachable
+from qrun.hub_errors import HubUnreachable
 
 __all__ = ["Effort", "Kind", "Patience"]
 

@@ -13,7 +13,7 @@ from huggingface_hub.errors import OIDCError
 from huggingface_hub.utils import logging as hub_logging
 
 from qrun import __version__
-from qrun.errors import HubUnreachable, TokenRefused
+from qrun.hub_errors import HubUnreachable, TokenRefused
 from qrun.hub_settings import HubSettings
 from qrun.hub_transport import HubTransport
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from qrun.errors import AccessDenied, TokenRefused
 from qrun.gguf_header import GgufHeader, HeaderDamaged, read_header
 from qrun.gguf_quant import Understood, contradiction, has_imatrix, quant_label, understood
 from qrun.hub_candidates import is_weights
 from qrun.hub_client import BLOCK_BYTES, HubClient
+from qrun.hub_errors import AccessDenied, TokenRefused
 from qrun.model import Candidate, Defect, ModelFile, ModelShape
 from qrun.quant import label_bits
 from qrun.shape import ShapeUnknown

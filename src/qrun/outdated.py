@@ -10,10 +10,11 @@ from functools import partial
 
 from qrun.changes import is_same_choice, what_changed
 from qrun.config import Config
-from qrun.errors import AccessDenied, HubUnreachable, UsageError
+from qrun.errors import UsageError
 from qrun.hardware import Hardware
 from qrun.here import Here, resolve_here
 from qrun.hub_client import HubClient
+from qrun.hub_errors import AccessDenied, HubUnreachable
 from qrun.kept_files import KeptFiles
 from qrun.model import Candidate
 from qrun.pin_json import KeptDecision

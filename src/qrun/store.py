@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from qrun.errors import FileDamaged, HubUnreachable
+from qrun.errors import FileDamaged
 from qrun.hub_client import HubClient
+from qrun.hub_errors import HubUnreachable
 from qrun.hub_info import HubFile
 from qrun.hub_settings import HubSettings
 from qrun.model import ModelFile

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from qrun.errors import ChecksumWrong
+from qrun.hub_errors import ChecksumWrong
 from qrun.source import Advance, Report
 from qrun.store_download import Remote, Transfers
 from qrun.store_journal import journalled

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qrun.errors import DiskFull, Failure
+from qrun.errors import Failure
+from qrun.hub_errors import DiskFull
 from qrun.units import MIB
 
 __all__ = ["check_room", "disk_refusals", "sync_folder"]

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from qrun.errors import FileDamaged, RangesIgnored
+from qrun.errors import FileDamaged
+from qrun.hub_errors import RangesIgnored
 from qrun.store_partial import Partial, PartialClosed
 from qrun.units import MIB
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qrun.errors import ChecksumWrong, Failure, FileDamaged, QrunError
+from qrun.errors import Failure, FileDamaged, QrunError
+from qrun.hub_errors import ChecksumWrong
 from qrun.source import Advance, Report
 from qrun.store_layout import RepoLayout
 from qrun.store_scan import StoredFile, StoredRepo, files_of

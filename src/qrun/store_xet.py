@@ -6,7 +6,7 @@ library falls back to a plain download, whose bytes it does not verify, where hf
 
 from collections.abc import Mapping, Sequence
 
-from qrun.errors import AccessDenied, ChecksumWrong, HubUnreachable
+from qrun.hub_errors import AccessDenied, ChecksumWrong, HubUnreachable
 from qrun.hub_settings import HubSettings
 from qrun.model import ModelFile
 from qrun.source import Advance, Report
