@@ -5,12 +5,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hub_emulator import HubEmulator
-from qrun.errors import FileDamaged, UnsafeFile
+from qrun.errors import Failure, FileDamaged, UnsafeFile
 from qrun.hub_client import HubClient
 from qrun.hub_errors import ChecksumWrong, HubUnreachable
 from qrun.hub_info import HubFile
@@ -496,3 +497,70 @@ def test_we_and_the_library_wait_for_each_other(
 
     assert sent_of(hub) == len(WEIGHTS)
     assert store.path_of(only).read_bytes() == WEIGHTS
+
+
+def test_partial_file_that_somebody_prunes_meanwhile_is_one_line_and_mended(
+    store: Store, wanted: Wanted, layout: RepoLayout, hub: HubEmulator
+):
+    """`hf cache prune` removes what is unfinished, also while we write to it: nothing wrong comes of that."""
+    hub.fault("slow", path="^/cdn/", bytes_per_s=8e6)
+
+    def prune(advance: Advance) -> None:
+        if advance.done_bytes > len(WEIGHTS) // 3:
+            for path in layout.blobs.glob("*.incomplete"):
+                path.unlink()
+
+    with pytest.raises(Failure, match=r"the store cannot use .*No such file"):
+        store.fetch(wanted, prune)
+    store.fetch(wanted)
+
+    assert files_in(layout.snapshot(wanted.commit)) == FILES
+
+
+def test_disk_without_links_gets_the_files_themselves(
+    store: Store, wanted: Wanted, layout: RepoLayout, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+):
+    """Windows without its developer mode, or FAT: each file stands in the commit's folder, and only there."""
+    from huggingface_hub import scan_cache_dir
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    path = store.fetch(wanted)
+
+    assert not path.is_symlink()
+    assert store.path_of(wanted) == path
+    assert files_in(layout.snapshot(wanted.commit)) == FILES
+    assert list(layout.blobs.iterdir()) == []
+    assert scan_cache_dir(settings.cache_dir).warnings == []
+
+
+def test_no_thread_outlives_a_fetch(store: Store, wanted: Wanted):
+    """Neither readers nor those that settle and verify."""
+    store.fetch(wanted)
+    ends = time.monotonic() + 10
+    while left := [thread for thread in threading.enumerate() if thread.name.startswith("store")]:
+        assert time.monotonic() < ends, left
+        time.sleep(0.01)
+
+    assert left == []
+
+
+def test_library_fetches_where_xet_is_asked_for_and_we_verify(
+    settings: HubSettings, client: HubClient, wanted: Wanted, layout: RepoLayout, hub: HubEmulator
+):
+    """QRUN_XET=1: by hf_hub_download, here by its plain route; its bytes are hashed once more."""
+    from huggingface_hub import scan_cache_dir
+
+    by_library = Store(replace(settings, xet=True), client)
+    hub.fault("corrupt", path="^/cdn/", after_bytes=5, times=1)
+    with pytest.raises(ChecksumWrong):
+        by_library.fetch(wanted)
+    assert by_library.path_of(wanted) is None
+    assert scan_cache_dir(settings.cache_dir).warnings == []
+    path = by_library.fetch(wanted)
+
+    assert path == by_library.path_of(wanted)
+    assert files_in(layout.snapshot(wanted.commit)) == FILES
+    assert layout.ref("main").read_text() == wanted.commit

@@ -152,7 +152,8 @@ def _work_through(tasks: Iterable[Callable[[], None]], transfers: Transfers) -> 
     left = deque(tasks)
     n_workers = min(_N_FILES, len(left))
     workers = [
-        threading.Thread(target=_work, args=(left, transfers), name="store", daemon=True) for _ in range(n_workers)
+        threading.Thread(target=_work, args=(left, transfers), name="store-worker", daemon=True)
+        for _ in range(n_workers)
     ]
     try:
         transfers.start()

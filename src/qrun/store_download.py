@@ -63,7 +63,7 @@ class Transfers:
         self._ended = False
         # Daemons: one that hangs in the network must not keep the process from ending.
         self._readers = [
-            threading.Thread(target=self._read_on, name=f"hub-{n}", daemon=True) for n in range(_N_READERS)
+            threading.Thread(target=self._read_on, name=f"store-reader-{n}", daemon=True) for n in range(_N_READERS)
         ]
 
     def start(self) -> None:

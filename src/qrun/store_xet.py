@@ -5,6 +5,7 @@ library falls back to a plain download, whose bytes it does not verify, where hf
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from qrun.hub_errors import AccessDenied, ChecksumWrong, HubUnreachable
 from qrun.hub_settings import HubSettings
@@ -38,9 +39,11 @@ def fetch_by_xet(
 def _fetch(settings: HubSettings, layout: RepoLayout, commit: str, key: str, file: ModelFile) -> None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public, without __all__
 
+    disable_progress_bars()  # progress is told to the report, file by file
     try:
-        path = hf_hub_download(
+        named = hf_hub_download(
             layout.repo_id,
             file.path,
             revision=commit,
@@ -53,11 +56,13 @@ def _fetch(settings: HubSettings, layout: RepoLayout, commit: str, key: str, fil
         raise AccessDenied(layout.repo_id, page, logged_in=settings.token is not None) from error
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise HubUnreachable(settings.endpoint, str(error).partition("\n")[0]) from error
+    path = Path(named)
     found = hash_of(key, file.size_bytes)
-    with open(path, "rb") as opened:  # noqa: PTH123  # a str from the library
+    with path.open("rb") as opened:
         while piece := opened.read(2**20):
             found.update(piece)
     if found.hexdigest() != key:
-        layout.blob(key).replace(layout.set_aside(key))
+        path.resolve().replace(layout.set_aside(key))
+        path.unlink(missing_ok=True)
         where = f" (set aside as {layout.set_aside(key)})"
         raise ChecksumWrong(f"{layout.repo_id}/{file.path}", where, expected=key, found=found.hexdigest())
