@@ -147,7 +147,9 @@ def test_cards_of_another_kind_stay_out():
     gpus = (Device("small", "vulkan", 4 * GIB), Device("a", "cuda", 8 * GIB), Device("b", "cuda", 8 * GIB))
 
     assert usable_gpus(replace(cpu_only(32), gpus=gpus)) == (1, 2)
-    assert usable_gpus(replace(cpu_only(32), gpus=gpus), frozenset({"vulkan", "cpu"})) == (0,)
+    assert usable_gpus(replace(cpu_only(32), gpus=gpus[:1]), frozenset({"vulkan", "cpu"})) == (0,)
+    assert usable_gpus(replace(cpu_only(32), gpus=gpus), frozenset({"vulkan", "cpu"})) == (1, 2)
+    assert usable_gpus(replace(cpu_only(32), gpus=gpus), frozenset({"cuda", "cpu"})) == (1, 2)
     assert usable_gpus(replace(cpu_only(32), gpus=gpus), frozenset({"cpu"})) == ()
 
 

@@ -7,7 +7,7 @@ device, and what stays in host RAM against the RAM budget. KV cache in f16 where
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from qrun.hardware import Device, Hardware
+from qrun.hardware import Device, Hardware, kinds_driven
 from qrun.memory import MemoryNeed, memory_need
 from qrun.model import ModelShape, Weights
 from qrun.placement import Mode, Placement
@@ -38,7 +38,8 @@ _KV_BLOCK = 32  # a quantized cache stores heads in blocks of 32 numbers
 class Task:
     """What is to be placed where: a model of known shape and weights, a machine, and the GPUs of it to use.
 
-    `gpus` are indexes into `hardware.gpus`, in the order in which they are filled.
+    `gpus` are indexes into `hardware.gpus`, in the order in which they are filled. `modes`: what the engine can do;
+    None: every mode.
     """
 
     shape: ModelShape
@@ -47,6 +48,17 @@ class Task:
     gpus: tuple[int, ...]
     n_ctx: int
     n_parallel: int = 1
+    modes: frozenset[Mode] | None = None
+
+    @property
+    def divides(self) -> bool:
+        """Whether the engine can keep a part of the layers on the CPU."""
+        return self.modes is None or "split" in self.modes
+
+    def open_modes(self, wish: PlacementWish) -> tuple[Mode, ...]:
+        """The modes that model, machine, wish and engine leave open, fastest first."""
+        found = modes_for(self.shape, self.hardware, self.gpus, wish)
+        return tuple(mode for mode in found if self.modes is None or mode in self.modes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +73,17 @@ class Fit:
     memory: MemoryNeed
 
 
-def usable_gpus(hardware: Hardware, backends: frozenset[str] | None = None) -> tuple[int, ...]:
+def usable_gpus(
+    hardware: Hardware, backends: frozenset[str] | None = None, *, min_compute_capability: float | None = None
+) -> tuple[int, ...]:
     """The GPUs that one engine would use together, fastest first.
 
     Of one kind, for an engine is built for one: the kind with the largest budget. A GPU that shares the host's RAM is
-    left out beside others. `backends` None: unknown, all are believed.
+    left out beside others. `backends` None: unknown, all are believed; so is a card of unknown compute capability.
     """
-    able = [index for index, gpu in enumerate(hardware.gpus) if backends is None or gpu.kind in backends]
+    driven = None if backends is None else kinds_driven(backends)
+    able = [index for index, gpu in enumerate(hardware.gpus) if driven is None or gpu.kind in driven]
+    able = [index for index in able if not _is_older(hardware.gpus[index], min_compute_capability)]
     able = [index for index in able if not hardware.gpus[index].unified] or able[:1]
     kinds: dict[str, int] = {}
     for index in able:
@@ -113,7 +129,7 @@ def fit_in_mode(task: Task, mode: Mode, kv_types: Sequence[KvType]) -> Fit | Non
 def smallest_need(task: Task, mode: Mode, kv_types: Sequence[KvType]) -> MemoryNeed:
     """The least that the model takes whole in that mode's memory, whether or not it is there."""
     gpus = tuple(task.hardware.gpus[index] for index in task.gpus[:1])
-    placement = _whole(mode, task.shape)
+    placement = _whole(task, mode)
     needs = [_need(task, placement, gpus, kv_cache_type) for kv_cache_type in kv_types]
     return min(needs, key=lambda need: need.total_bytes)
 
@@ -154,12 +170,18 @@ def spare_ram_bytes(fit: Fit, hardware: Hardware) -> int:
     return max(0, min(MAX_CACHE_RAM_BYTES, hardware.ram_budget_bytes - taken))
 
 
+def _is_older(gpu: Device, least: float | None) -> bool:
+    return least is not None and gpu.compute_capability is not None and float(gpu.compute_capability) < least
+
+
 def _fastest_first(gpu: Device) -> tuple[float, int]:
     return -(gpu.bandwidth_bytes_per_s or 0.0), -gpu.budget_bytes
 
 
-def _whole(mode: Mode, shape: ModelShape) -> Placement:
-    n_layers = shape.n_layer + 1
+def _whole(task: Task, mode: Mode) -> Placement:
+    if not task.divides:
+        return Placement(mode)
+    n_layers = task.shape.n_layer + 1
     if mode == "cpu":
         return Placement("cpu", 0, 0)
     if mode == "split":
@@ -169,7 +191,7 @@ def _whole(mode: Mode, shape: ModelShape) -> Placement:
 
 def _placements(task: Task, mode: Mode, kv_cache_type: KvType) -> Iterator[Fit]:
     """The placements of one mode, best first; those of several GPUs already balanced."""
-    whole = _whole(mode, task.shape)
+    whole = _whole(task, mode)
     if mode in ("cpu", "unified"):
         yield _placed(task, whole, task.gpus[:1] if mode == "unified" else (), kv_cache_type)
     elif mode == "gpu":
@@ -241,7 +263,9 @@ def _balanced(
     task: Task, placement: Placement, gpus: Sequence[Device], kv_cache_type: KvType
 ) -> tuple[tuple[float, ...], MemoryNeed]:
     """Layers by budget, then one at a time from the fullest device to the emptiest until all fit or none is left."""
-    n_layers = min(placement.n_gpu_layers or 0, task.shape.n_layer + 1)
+    n_layers = task.shape.n_layer + 1
+    if placement.n_gpu_layers is not None:
+        n_layers = min(placement.n_gpu_layers, n_layers)
     counts = _shared_out(n_layers, [gpu.budget_bytes for gpu in gpus])
     for _ in range(n_layers):
         split = _proportions(counts)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from qrun.units import GIB
 
-__all__ = ["Cpu", "Device", "DeviceKind", "DeviceSummary", "Hardware", "engine_threads"]
+__all__ = ["Cpu", "Device", "DeviceKind", "DeviceSummary", "Hardware", "engine_threads", "kinds_driven"]
 
 DeviceKind = Literal["cuda", "rocm", "vulkan", "metal", "cpu"]
 
@@ -126,6 +126,14 @@ class Hardware:
         gpus = (DeviceSummary(gpu.name, gpu.kind, gpu.memory_bytes, gpu.budget_bytes) for gpu in self.gpus)
         host = DeviceSummary(self.cpu.name or self.cpu.arch, "cpu", self.ram_bytes, self.ram_budget_bytes)
         return (*gpus, host)
+
+
+def kinds_driven(backends: frozenset[str]) -> frozenset[str]:
+    """The kinds of GPU that an engine built with these backends can use.
+
+    Vulkan reaches a card that the probe lists by CUDA or ROCm too, where the card's Vulkan driver is there.
+    """
+    return backends | {"cuda", "rocm"} if "vulkan" in backends else backends
 
 
 def engine_threads(cpu: Cpu) -> int:

@@ -6,7 +6,7 @@ Pure.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from qrun.fit import Task, fit_in_mode, kv_types_for, modes_for
+from qrun.fit import Task, fit_in_mode, kv_types_for
 from qrun.goal import FASTER_PLACEMENT_KLD, Option
 from qrun.hardware import Hardware
 from qrun.model import Candidate
@@ -36,13 +36,13 @@ def place_all(request: Request, able: Sequence[Able], hardware: Hardware, n_ctx:
     With `--placement auto` a slower one is tried only where nothing of acceptable quality fits the faster ones, and
     only for what fits none of them; with `any` all placements become options.
     """
-    tasks = [(one, Task(one.shape, one.weights, hardware, one.gpus, n_ctx, request.n_parallel or 1)) for one in able]
+    tasks = [(one, _task(request, one, hardware, n_ctx)) for one in able]
     options: list[Option] = []
     for mode in _MODES:
         settled = {id(option.task) for option in options} if request.placement != "any" else set()
         pending = [(one, task) for one, task in tasks if id(task) not in settled]
         options += [option for one, task in pending if (option := _option(request, one, task, mode))]
-        if request.placement == "auto" and any(one.quality.kld <= FASTER_PLACEMENT_KLD for one in options):
+        if request.placement == "auto" and any(_suffices(request, one) for one in options):
             break
     return Placed(options, tasks)
 
@@ -91,8 +91,18 @@ def below_floors(request: Request, options: Sequence[Option], passing: Sequence[
     return list(rejected.values())
 
 
+def _suffices(request: Request, option: Option) -> bool:
+    """Whether, with this in fast memory, nothing slower is looked at."""
+    return option.quality.kld <= FASTER_PLACEMENT_KLD and passes(request, option)
+
+
+def _task(request: Request, able: Able, hardware: Hardware, n_ctx: int) -> Task:
+    n_parallel = request.n_parallel or 1
+    return Task(able.shape, able.weights, hardware, able.gpus, n_ctx, n_parallel, able.engine.modes)
+
+
 def _option(request: Request, able: Able, task: Task, mode: Mode) -> Option | None:
-    if mode not in modes_for(task.shape, task.hardware, task.gpus, request.placement):
+    if mode not in task.open_modes(request.placement):
         return None
     fit = fit_in_mode(task, mode, kv_types_for(task.shape, request.kv_type))
     if fit is None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from qrun.errors import QrunError, UsageError
-from qrun.hardware import Hardware
+from qrun.hardware import DeviceKind, Hardware
 from qrun.memory import MemoryNeed
 from qrun.model import Candidate
-from qrun.placement import Placement
+from qrun.placement import Mode, Placement
 from qrun.quality import Quality
 from qrun.request import KvType, Request
 from qrun.speed import Speed
@@ -39,6 +39,8 @@ class EngineState:
     """What the resolver needs to know of a runner on this machine. `why_not`: why its engine cannot run here.
 
     `can_install`: an engine that is not installed may be, and competes. `remedy` is the command that mends `why_not`.
+    `backends` is what its build here can use; `runs_on`, what any build of it could, so that on other hardware no
+    installing helps.
     """
 
     runner: str
@@ -46,9 +48,13 @@ class EngineState:
     installed: bool
     can_install: bool = True
     why_not: str | None = None
-    architectures: frozenset[str] | None = None  # that it can load; None: unknown, all are tried
+    architectures: frozenset[str] | None = None  # that it can load, in llama.cpp's names; None: unknown, all are tried
+    tensor_types: frozenset[str] | None = None  # of a GGUF file that it can load; None: those of `ggml_types`
     backends: frozenset[str] | None = None  # kinds of devices it can use; None: unknown, all are believed
     remedy: str | None = None
+    runs_on: frozenset[DeviceKind] | None = None  # kinds of devices it is ever built for; None: all
+    min_compute_capability: float | None = None  # of a CUDA GPU; None: any
+    modes: frozenset[Mode] | None = None  # placements it can do; None: all, layers on the CPU among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,11 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A candidate that was not chosen: one closed `reason` for programs, its `detail` for people."""
+    """A candidate that was not chosen: one closed `reason` for programs, its `detail` for people.
+
+    `would_fit`: what would let it in, where that is known. Memory, quality and speed are those of its best placement
+    here; of what fits nowhere, `needed_bytes` is the least need of the whole model.
+    """
 
     candidate: Candidate
     engine: str | None
@@ -88,6 +98,8 @@ class Rejection:
     detail: str
     would_fit: str | None = None
     needed_bytes: int | None = None
+    quality: Quality | None = None
+    speed: Speed | None = None
 
 
 @dataclass(frozen=True, slots=True)

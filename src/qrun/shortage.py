@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from qrun.errors import FloorMissed, NothingFits
-from qrun.fit import Task, fit_in_mode, kv_types_for, modes_for, smallest_need
+from qrun.fit import Task, fit_in_mode, kv_types_for, smallest_need
 from qrun.goal import Option
 from qrun.hardware import Device, Hardware
 from qrun.memory import MemoryNeed
@@ -66,7 +66,7 @@ def floor_missed(request: Request, model: str, options: Sequence[Option]) -> Flo
 
 def whole_need(request: Request, task: Task) -> tuple[Mode, MemoryNeed, int]:
     """The least need of the whole model in the fastest memory there is, with that memory's budget."""
-    modes = modes_for(task.shape, task.hardware, task.gpus, request.placement)
+    modes = task.open_modes(request.placement)
     mode: Mode = modes[0] if modes else "gpu"
     need = smallest_need(task, mode, kv_types_for(task.shape, request.kv_type))
     if mode == "cpu":
@@ -78,9 +78,8 @@ def _ways_out(request: Request, candidate: Candidate, task: Task) -> Iterator[st
     """Changes of the request that would do, each by itself."""
 
     def fits(changed: Request, at: Task) -> bool:
-        modes = modes_for(at.shape, at.hardware, at.gpus, changed.placement)
         kv_types = kv_types_for(at.shape, changed.kv_type)
-        return any(fit_in_mode(at, mode, kv_types) for mode in modes)
+        return any(fit_in_mode(at, mode, kv_types) for mode in at.open_modes(changed.placement))
 
     if n_ctx := _longest_context(task, lambda at: fits(request, at)):
         yield f"with --ctx {n_ctx} ({candidate.quant})"
