@@ -210,11 +210,10 @@ def small(config, tmp_path, monkeypatch):
     packages = tmp_path / "packages"
     packages.mkdir()
     known = sources_of("llamacpp")
-    wheel = replace(known.wheels[0], sha256=(make_wheel(packages, "xllamacpp", "1.0"),), libraries=(), glibc=None)
+    wheel = replace(known.ready.wheels[0], sha256=(make_wheel(packages, "xllamacpp", "1.0"),), libraries=(), glibc=None)
     build = replace(known.build, distribution="native_engine", version="2.0", sha256=make_source(packages))
-    monkeypatch.setattr(
-        engine_install, "sources_of", lambda _: replace(known, version="1.0", wheels=(wheel,), build=build)
-    )
+    ready = replace(known.ready, version="1.0", wheels=(wheel,))
+    monkeypatch.setattr(engine_install, "sources_of", lambda _: replace(known, ready=ready, build=build))
     monkeypatch.setattr(engine_install, "self_test", lambda *_: SelfTest("def", 0.1))
     local = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(packages)}
     return replace(config, environ={**config.environ, **local})

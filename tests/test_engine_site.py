@@ -75,10 +75,16 @@ def test_a_cuda_toolkit_off_the_path_is_found_by_its_variable(plant, tmp_path):
 def test_a_library_that_cannot_be_loaded_is_missing():
     """The loader's own answer: a name that no system has is missing."""
     sources = sources_of("llamacpp")
-    wheel = replace(sources.wheels[0], os="linux", libraries=("libno-such-thing.so.9", "libc.so.6"))
-    site = survey(replace(sources, wheels=(wheel,)), read_config({}), MACHINE)
+    wheel = replace(sources.ready.wheels[0], os="linux", libraries=("libno-such-thing.so.9", "libc.so.6"))
+    gpu_wheel = replace(wheel, libraries=("libno-vulkan.so.1",))
+    sources = replace(
+        sources,
+        ready=replace(sources.ready, wheels=(wheel,)),
+        ready_gpu=replace(sources.ready_gpu, wheels=(gpu_wheel,)),
+    )
+    site = survey(sources, read_config({}), MACHINE)
 
-    assert site.missing == {"libno-such-thing.so.9"}
+    assert site.missing == {"libno-such-thing.so.9", "libno-vulkan.so.1"}
 
 
 def test_linux_and_apple_agree_on_the_name_of_arm():

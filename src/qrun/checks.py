@@ -167,7 +167,7 @@ def check_isa(cpu: Cpu, engine: Engine | None) -> Check:
     if not lacking:
         return Check("cpu", "ok", "has AVX2, FMA, F16C and BMI2, which the ready engine needs")
     detail = f"lacks {', '.join(lacking).upper()}, which the ready engine needs"
-    if engine is not None and engine.flavour != "ready":
+    if engine is not None and engine.flavour not in {"ready", "ready-gpu"}:
         return Check("cpu", "ok", f"{detail}; the {engine.flavour} engine is in use")
     return Check("cpu", "fail" if engine else "warn", detail, _BUILD)
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from qrun.config import Config
 from qrun.engine_build import WheelKey, build_wheel, keep_wheel, kept_wheel, wheel_key
 from qrun.engine_env import Workshop, make_environment, pip_command, requirement
+from qrun.engine_loads import loads_of
 from qrun.engine_site import survey
 from qrun.engine_sources import Recipe, Site, Sources, choose_recipe, sources_of
 from qrun.engine_stamp import Stamp, read_stamp, write_stamp
 from qrun.engines import search_for
 from qrun.errors import EngineFailed, EngineMissing, UsageError
-from qrun.hardware import Hardware
+from qrun.hardware import Hardware, kinds_driven
 from qrun.registry import runner_named
 from qrun.runner import Engine, EngineSearch, Runner
 from qrun.selftest import SelfTest, self_test
@@ -32,11 +33,12 @@ __all__ = ["Installed", "Progress", "Report", "install"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step of an installation; a build counts its parts."""
+    """A step of an installation; a build counts its parts. `stays`: the user should be able to read it afterwards."""
 
     step: str
     done: int | None = None
     total: int | None = None
+    stays: bool = False
 
 
 Report = Callable[[Progress], None]
@@ -100,9 +102,10 @@ class _Job:
             return None
         self.report(Progress(f"testing the installed {stamp.flavour} engine"))
         try:
-            test = self_test(self.runner, engine, self.config)
-        except EngineFailed as failed:
-            self.report(Progress(f"the installed engine is replaced: {failed.reason}"))
+            test = self._tested(engine)
+        except (EngineFailed, EngineMissing) as failed:
+            why = failed.why if isinstance(failed, EngineMissing) else failed.reason
+            self.report(Progress(f"the installed engine is replaced: {why}"))
             return None
         return Installed(engine, stamp.environment, test, time.monotonic() - began_at, already=True)
 
@@ -162,18 +165,18 @@ class _Job:
     def _suits(self, backends: frozenset[str]) -> bool:
         """Whether an engine with these can use this machine's GPUs, or need not."""
         gpus = {gpu.kind for gpu in self.hardware.gpus}
-        return not gpus or bool(gpus & backends) or self.allow_cpu
+        return not gpus or bool(gpus & kinds_driven(backends)) or self.allow_cpu
 
     def _fill(self, environment: Path, recipe: Recipe) -> tuple[Engine, SelfTest]:
         scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._folder))
         workshop = Workshop(scratch, self._log_path, self.config.environ)
         try:
-            self.report(Progress(_first_step(recipe)))
+            self.report(Progress(_first_step(recipe), stays=recipe.note is not None))
             python = make_environment(environment, workshop)
-            if recipe.flavour == "ready":
-                self._fetch(python, recipe, workshop)
-            else:
+            if recipe.flavour == "native":
                 self._build(python, recipe, workshop)
+            else:
+                self._fetch(python, recipe, workshop)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return self._test(environment, recipe)
@@ -221,11 +224,22 @@ class _Job:
         if engine is None:
             raise EngineFailed(self.runner.name, f"{recipe.distribution} {recipe.version} holds no engine")
         try:
-            return engine, self_test(self.runner, engine, self.config)
+            return engine, self._tested(engine)
         except EngineFailed as failed:
-            hint = f"; try qrun engines install {self.runner.name} --build" if recipe.flavour == "ready" else ""
+            hint = f"; try qrun engines install {self.runner.name} --build" if recipe.flavour != "native" else ""
             reason = f"the new {recipe.flavour} engine does not pass its self-test: {failed.reason}{hint}"
             raise EngineFailed(self.runner.name, reason, failed.log_path) from failed
+
+    def _tested(self, engine: Engine) -> SelfTest:
+        """The self-test, of an engine that sees a GPU where there is one. Raises EngineMissing where it sees none, for
+        it would pass on the CPU, and EngineFailed.
+        """
+        if not self._suits(engine.backends):
+            why = f"the {engine.flavour} engine sees no GPU here: the driver does not show it one"
+            build = f"qrun engines install {self.runner.name} --build"
+            remedy = f"See what vulkaninfo --summary lists, or with the GPU's toolkit installed run {build}."
+            raise EngineMissing(self.runner.name, why, remedy)
+        return self_test(self.runner, engine, self.config)
 
     def _engine_in(self, environment: Path) -> Engine | None:
         return self.runner.find(EngineSearch(environment)).engine
@@ -234,6 +248,7 @@ class _Job:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         stamp = Stamp(environment, engine.flavour, recipe.version, engine.backends, now, round(test.took_s, 3))
         write_stamp(self._folder, stamp)
+        loads_of(self.runner, engine, self.config)  # kept, so that no decision has to wait for the answer
 
     @property
     def _log_path(self) -> Path:
@@ -243,8 +258,8 @@ class _Job:
 def _first_step(recipe: Recipe) -> str:
     """All that is said where only one line may be."""
     what = f"{recipe.distribution} {recipe.version}"
-    if recipe.flavour == "ready":
-        return f"fetching {what}"
+    if recipe.flavour != "native":
+        return f"fetching {what}{f' ({recipe.note})' if recipe.note else ''}"
     return f"building {what} from source, which takes minutes unless it was built here before"
 
 

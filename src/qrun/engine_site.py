@@ -3,7 +3,7 @@
 import ctypes
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from qrun.config import Config
@@ -34,6 +34,7 @@ def survey(sources: Sources, config: Config, hardware: Hardware) -> Site:
         missing=frozenset(library for library in libraries if not _loads(library)),
         compilers=_compilers(config),
         tools={tool: path for tool in wanted if (path := _tool(tool, config))},
+        vulkan_drivers=frozenset(_vulkan_drivers(config)),
     )
 
 
@@ -59,6 +60,27 @@ def _tool(tool: str, config: Config) -> str | None:
 
 def _first(names: Iterable[str], path: str) -> str | None:
     return next(filter(None, (shutil.which(name, path=path) for name in names)), None)
+
+
+def _vulkan_drivers(config: Config) -> Iterator[str]:
+    """The manifests that Vulkan's loader would read (Vulkan-Loader, docs/LoaderDriverInterface.md, on Linux)."""
+    environ = config.environ
+    named = environ.get("VK_DRIVER_FILES") or environ.get("VK_ICD_FILENAMES")
+    if named:  # in place of all others
+        places = [Path(place) for place in named.split(":") if place]
+    else:
+        home = Path(environ.get("HOME", "/"))
+        bases = (
+            environ.get("XDG_CONFIG_HOME") or str(home / ".config"),
+            *(environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"),
+            "/etc",
+            environ.get("XDG_DATA_HOME") or str(home / ".local/share"),
+            *(environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":"),
+        )
+        added = environ.get("VK_ADD_DRIVER_FILES", "").split(":")
+        places = [*map(Path, filter(None, added)), *(Path(base, "vulkan/icd.d") for base in bases if base)]
+    for place in places:
+        yield from (path.name for path in (place.glob("*.json") if place.is_dir() else [place]) if path.is_file())
 
 
 def _glibc() -> tuple[int, int] | None:

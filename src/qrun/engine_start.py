@@ -20,6 +20,7 @@ from qrun.supervisor import Supervisor
 
 __all__ = ["EngineStart", "engine_start"]
 
+_PICKED_BY = {"cuda": ("CUDA_VISIBLE_DEVICES",), "rocm": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")}
 _NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]+")
 
 
@@ -69,11 +70,20 @@ def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence
         private_dir=Path(),
         extra_args=tuple(extra_args),
         cuda_uuids=_cuda_uuids(here.hardware),
+        gpus_picked=_gpus_picked(here, config),
     )
     if lacks := runner.cannot(engine, plan):
         remedy = f"Build the one that can: {install_command(runner.name)} --build"
         raise EngineCannot(runner.name, engine.flavour, lacks, remedy)
     return EngineStart(runner, engine, plan, ModelFetch(here.model_path))
+
+
+def _gpus_picked(here: Here, config: Config) -> bool:
+    """Whether the user has left GPUs out by an option or a variable; not where they tell Vulkan of it themselves."""
+    if config.environ.get("GGML_VK_VISIBLE_DEVICES"):
+        return False
+    variables = (name for gpu in here.hardware.gpus for name in _PICKED_BY.get(gpu.kind, ()))
+    return here.resolution.request.gpus is not None or any(config.environ.get(name) for name in variables)
 
 
 def _cuda_uuids(hardware: Hardware) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def _state(config: Config, name: str, runner: Runner, hardware: Hardware) -> Eng
     if _override(config, name) is not None:  # the user has named an engine: another in its place would be a guess
         return _without(name, runner, missing)
     try:
-        recipe = _recipe(config, name, hardware, allow_cpu=True)
+        recipe, remedy = _recipe(config, name, hardware)
     except EngineMissing as impossible:
         return _without(name, runner, impossible)
     return EngineState(
@@ -58,7 +58,7 @@ def _state(config: Config, name: str, runner: Runner, hardware: Hardware) -> Eng
         installed=False,
         why_not=missing.why,
         backends=recipe.backends,
-        remedy=_stricter_remedy(config, name, hardware) or missing.remedy,
+        remedy=remedy or missing.remedy,
     )
 
 
@@ -68,21 +68,16 @@ def _without(name: str, runner: Runner, missing: EngineMissing) -> EngineState:
     )
 
 
-def _recipe(config: Config, name: str, hardware: Hardware, *, allow_cpu: bool) -> Recipe:
+def _recipe(config: Config, name: str, hardware: Hardware) -> tuple[Recipe, str | None]:
+    """What would be installed; where that is for the CPU alone beside a GPU, also what one for the GPU would take."""
     sources = sources_of(name)
     if sources is None:
         raise EngineMissing(name, "qrun knows no source of its engine", "See the runner's own documentation.")
     site = survey(sources, config, hardware)
-    return choose_recipe(name, sources, site, hardware, build=False, allow_cpu=allow_cpu)
-
-
-def _stricter_remedy(config: Config, name: str, hardware: Hardware) -> str | None:
-    """On a machine with a GPU where only a CPU engine can be had: what an engine for the GPU would take."""
     try:
-        _recipe(config, name, hardware, allow_cpu=False)
+        return choose_recipe(name, sources, site, hardware, build=False, allow_cpu=False), None
     except EngineMissing as for_the_gpu:
-        return for_the_gpu.remedy
-    return None
+        return choose_recipe(name, sources, site, hardware, build=False, allow_cpu=True), for_the_gpu.remedy
 
 
 def _override(config: Config, runner_name: str) -> str | None:

@@ -65,6 +65,8 @@ def show_progress(name: str) -> Iterator[Report]:
         task = bar.add_task(f"{name}: looking", total=None)
 
         def report(progress: Progress) -> None:
+            if progress.stays:
+                bar.console.print(f"{name}: {progress.step}", markup=False, highlight=False)
             bar.update(task, description=f"{name}: {progress.step}", completed=progress.done or 0, total=progress.total)
 
         yield report

@@ -29,7 +29,7 @@ class Engine:
     """An engine that can be launched. `flavour` tells builds of one engine apart, `origin` where it was found."""
 
     runner: str
-    flavour: Literal["ready", "native", "system"]
+    flavour: Literal["ready", "ready-gpu", "native", "system"]
     version: str | None
     executable: Path  # the server binary, or the interpreter that runs the engine
     origin: str
@@ -76,6 +76,7 @@ class ServePlan:
     mmproj_path: Path | None = None
     extra_args: tuple[str, ...] = ()
     cuda_uuids: tuple[str, ...] = ()  # the CUDA devices to see, in the order of `placement.tensor_split`; (): all
+    gpus_picked: bool = False  # by the user: the engine must use no other
 
 
 @dataclass(frozen=True, slots=True)
