@@ -19,7 +19,7 @@ from pathlib import Path
 from qrun.runner import Engine, EngineSearch, Found
 from qrun_llamacpp.native import NEEDED_FLAGS
 
-__all__ = ["find_engine"]
+__all__ = ["find_engine", "library_of"]
 
 _NAME = "llamacpp"
 _INSTALL = "Run: qrun engines install llamacpp"
@@ -38,6 +38,22 @@ def find_engine(search: EngineSearch) -> Found:
     if engine := _beside_qrun():
         return Found(engine)
     return _on_path(search.path)
+
+
+def library_of(engine: Engine) -> Path | None:
+    """The shared library that holds llama.cpp's models; None where the server has them in itself."""
+    if engine.flavour == "ready":
+        if engine.executable == Path(sys.executable):
+            spec = importlib.util.find_spec("xllamacpp")
+            folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+        else:
+            packages = _site_packages(engine.executable.parent.parent)
+            folder = packages / "xllamacpp" if packages is not None else None
+        return next(iter(sorted(folder.glob("xllamacpp*.so"))), None) if folder is not None else None
+    beside = engine.executable.resolve().parent
+    folders = (beside, *(beside.parent / name for name in ("lib", "lib64", "libexec")))
+    names = ("libllama.so", "libllama.dylib")
+    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
 
 
 def _named(server: Path) -> Found:

@@ -3,16 +3,18 @@
 import secrets
 import socket
 import sys
+from pathlib import Path
 
-from qrun.runner import Engine, EngineSearch, Found, Launch, ServePlan, TcpAddress, UnixAddress
+from qrun.runner import Engine, EngineSearch, Found, Inventory, Launch, ServePlan, TcpAddress, UnixAddress
 from qrun_llamacpp.failures import explain
-from qrun_llamacpp.find import find_engine
+from qrun_llamacpp.find import find_engine, library_of
 from qrun_llamacpp.native import flags_in, server_argv
 from qrun_llamacpp.ready import ready_argv, ready_env
 
 __all__ = ["LlamaCppRunner"]
 
 _LONGEST_SOCKET_PATH_BYTES = 103  # sun_path of sockaddr_un: 104 bytes on macOS, 108 on Linux, with the final NUL
+_INVENTORY = Path(__file__).with_name("inventory.py")
 _GPU_BACKENDS = frozenset({"cuda", "rocm", "vulkan", "metal"})
 
 
@@ -38,6 +40,14 @@ class LlamaCppRunner:
         if engine.flavour == "ready" and plan.extra_args:
             lacks.extend(flags_in(plan.extra_args) or plan.extra_args)
         return tuple(lacks)
+
+    def inventory(self, engine: Engine) -> Inventory | None:
+        """The names and types that its library itself knows; None for a server that has no library beside it."""
+        library = library_of(engine)
+        if library is None:
+            return None
+        python = engine.executable if engine.flavour == "ready" else Path(sys.executable)
+        return Inventory((str(python), "-I", str(_INVENTORY), str(library)), library)
 
     def launch(self, engine: Engine, plan: ServePlan) -> Launch:
         """A server on a socket in the plan's private folder, or on loopback with a random key.

@@ -5,14 +5,14 @@ architecture's prefix, and only those that say how a model is built. A model_typ
 nobody knows how its layers look. Draft layers (MTP) are left out, as everywhere in qrun.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from qrun.config_recurrent import recurrent_keys
 from qrun.hf_config import HfConfig, Keys
 from qrun.shape import ShapeUnknown
 
-__all__ = ["Converted", "converted"]
+__all__ = ["Converted", "architectures_of", "converted"]
 
 # model_type of config.json (or of its text_config) -> llama.cpp's architecture.
 _ARCHITECTURES: Mapping[str, str] = {
@@ -79,6 +79,8 @@ _ARCHITECTURES: Mapping[str, str] = {
     "seed_oss": "seed_oss",
     "smollm3": "smollm3",
 }
+# What `_exact` makes of some of them.
+_SPLIT_FURTHER = {"granitehybrid": ("granite", "granitemoe"), "nemotron_h": ("nemotron_h_moe",)}
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "top_k_experts")
 _LEADING_DENSE = ("first_k_dense_replace", "moe_layer_start_index", "num_dense_layers")
@@ -133,6 +135,12 @@ def converted(config: HfConfig) -> Converted:
         qkv_bias=config.flag("attention_bias", "qkv_bias", default=architecture in _BIASED_UNLESS_SAID),
         recurrent=recurrent or (False,) * n_layer,
     )
+
+
+def architectures_of(model_types: Iterable[str]) -> frozenset[str]:
+    """llama.cpp's architectures that models of these `model_type`s are, as far as the table knows them."""
+    known = {_ARCHITECTURES[name] for name in model_types if name in _ARCHITECTURES}
+    return frozenset(known | {also for name in known for also in _SPLIT_FURTHER.get(name, ())})
 
 
 def _exact(architecture: str, keys: Keys, recurrent: tuple[bool, ...]) -> str:

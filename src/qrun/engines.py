@@ -1,6 +1,8 @@
 """Which engines this machine has: one environment for each, made by `engine_install`, found through their runners."""
 
 from qrun.config import Config
+from qrun.engine_loads import loads_of
+from qrun.engine_models import known_architectures, known_tensor_types
 from qrun.engine_site import survey
 from qrun.engine_sources import Recipe, choose_recipe, sources_of
 from qrun.engine_stamp import read_stamp
@@ -44,7 +46,15 @@ def install_command(runner_name: str) -> str:
 def _state(config: Config, name: str, runner: Runner, hardware: Hardware) -> EngineState:
     found = runner.find(search_for(config, name))
     if found.engine is not None:
-        return EngineState(name, runner.formats, installed=True, backends=found.engine.backends)
+        loads = loads_of(runner, found.engine, config)
+        return EngineState(
+            name,
+            runner.formats,
+            installed=True,
+            architectures=loads.architectures or known_architectures(name),
+            tensor_types=loads.tensor_types or known_tensor_types(name),
+            backends=found.engine.backends,
+        )
     missing = _missing(name, found)
     if _override(config, name) is not None:  # the user has named an engine: another in its place would be a guess
         return _without(name, runner, missing)
@@ -57,6 +67,8 @@ def _state(config: Config, name: str, runner: Runner, hardware: Hardware) -> Eng
         runner.formats,
         installed=False,
         why_not=missing.why,
+        architectures=known_architectures(name),
+        tensor_types=known_tensor_types(name),
         backends=recipe.backends,
         remedy=remedy or missing.remedy,
     )

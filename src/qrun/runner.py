@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from qrun.placement import Placement
 from qrun.request import KvType
 
-__all__ = ["Engine", "EngineSearch", "Found", "Launch", "Runner", "ServePlan", "TcpAddress", "UnixAddress"]
+__all__ = ["Engine", "EngineSearch", "Found", "Inventory", "Launch", "Runner", "ServePlan", "TcpAddress", "UnixAddress"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,17 @@ class Launch:
     health_path: str = "/health"
 
 
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """How to ask an engine what it loads: a command that prints JSON objects, one a line, with `architectures` (names,
+    as GGUF headers or llama.cpp have them) and `tensor_types` (numbers of a GGUF file's). The answer holds for `library`
+    as it is.
+    """
+
+    argv: tuple[str, ...]
+    library: Path
+
+
 class Runner(Protocol):
     """An engine's driver. Stateless; made without arguments by the registry."""
 
@@ -104,6 +115,10 @@ class Runner(Protocol):
 
     def cannot(self, engine: Engine, plan: ServePlan) -> tuple[str, ...]:
         """What of `plan` this engine lacks, as the user wrote it; empty where it can do all."""
+        ...
+
+    def inventory(self, engine: Engine) -> Inventory | None:
+        """How to learn what `engine` loads; None where it cannot be asked."""
         ...
 
     def launch(self, engine: Engine, plan: ServePlan) -> Launch:
