@@ -1,6 +1,7 @@
 """The expected loss: A's own rows where they apply, log-linear between them, the tensors before the label."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -172,3 +173,69 @@ def test_quantized_kv_caches_cost_something():
     """q8_0 counts .002 KLD (DESIGN section 2); q4_0 more."""
     assert KV_TYPE_KLD["f16"] == 0
     assert KV_TYPE_KLD["q8_0"] == 0.002 < KV_TYPE_KLD["q4_0"]
+
+
+@pytest.mark.parametrize(
+    ("format_", "labels"),
+    [
+        ("mlx", ["2bit", "3bit", "4bit", "5bit", "6bit", "8bit"]),
+        ("exl2", ["2.5bpw", "3.0bpw", "3.5bpw", "4.0bpw", "4.25bpw", "5.0bpw", "6.0bpw"]),
+        ("exl3", ["2.0bpw", "2.5bpw", "3.0bpw", "3.5bpw", "4.0bpw", "5.0bpw", "6.0bpw"]),
+        ("gptq", ["3bit-g128", "4bit-g128", "8bit-g128"]),
+    ],
+)
+def test_every_formats_loss_falls_with_its_bits(format_, labels):
+    """From each width to the next it falls truly: a 3-bit MLX copy is nowhere near its 4-bit one."""
+    losses = [expected_quality(bare(label, format_)).kld for label in labels]
+
+    assert all(more < fewer for fewer, more in pairwise(losses))
+
+
+def test_a_3_bit_mlx_copy_warns():
+    """Below Q4_0 the legacy types' loss grows as the K-quants' does: at 3.5 bits it is beyond .3."""
+    assert expected_quality(bare("3bit", "mlx")).kld == pytest.approx(0.31, abs=0.02)
+
+
+def qat(quant, *, base="google/gemma-3-27b-it", format_="gguf"):
+    """A copy that calls itself one of weights trained for 4 bits."""
+    path = f"google_gemma-3-27b-it-qat-{quant}.gguf"
+    return replace(bare(quant, format_), files=(ModelFile(path, 1),), base_model=base)
+
+
+def test_weights_trained_for_q4_0_lose_less_in_it():
+    """Google's measurement: 54 % less than Q4_0 of the plain weights; nearer to Q4_K_M than to Q4_0."""
+    assert expected_quality(qat("Q4_0")).kld == pytest.approx(0.46 * expected_quality(bare("Q4_0")).kld)
+    assert "QAT" in expected_quality(qat("Q4_0")).source
+    assert expected_quality(qat("4bit", format_="mlx")).kld < expected_quality(bare("4bit", "mlx")).kld
+
+
+def test_weights_trained_for_q4_0_are_never_nearer_to_the_base_than_in_it():
+    """A Q8_0 of other weights is no better a copy of the base; where those weights were asked for, it is."""
+    same = "google/gemma-3-27b-it-qat-q4_0-unquantized"
+
+    assert expected_quality(qat("Q8_0")).kld == pytest.approx(expected_quality(qat("Q4_0")).kld)
+    assert expected_quality(qat("Q3_K_M")).kld == expected_quality(bare("Q3_K_M")).kld
+    assert expected_quality(qat("Q8_0", base=same)).kld == expected_quality(bare("Q8_0")).kld
+
+
+def test_a_name_that_only_holds_the_letters_is_no_qat():
+    """`Aquaticat` is a name; `-qat-` is a statement."""
+    named = replace(bare("Q4_0"), repo_id="o/Aquaticat-7B-GGUF")
+
+    assert expected_quality(named) == expected_quality(bare("Q4_0"))
+
+
+def test_a_model_of_few_training_tokens_loses_less():
+    """Llama 2 and the first Mistrals, known by their vocabulary of 32k: about half of what the table says."""
+    one = candidate("Q4_K_M")
+    old = replace(one, shape=replace(one.shape, n_vocab=32_000))
+
+    other = replace(old, shape=replace(old.shape, architecture="mamba"))
+
+    assert expected_quality(old).kld == pytest.approx(0.47 * expected_quality(other).kld)
+
+
+def test_q3_k_xl_is_q3_k_l_with_wide_embeddings():
+    """As bartowski makes it; Unsloth's UD-Q3_K_XL is a mix of its own."""
+    assert expected_quality(bare("Q3_K_XL")) == expected_quality(bare("Q3_K_L"))
+    assert expected_quality(bare("UD-Q3_K_XL")) == expected_quality(bare("Q3_K_M"))

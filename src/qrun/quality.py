@@ -6,6 +6,7 @@ tensors are known they decide, not the label: their types give the family, the l
 """
 
 import math
+import re
 import tomllib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ _IMATRIX_IS_EQUAL_FROM_BPW = 5.5
 _WORST_KLD = 10.0  # beyond it a model says nothing; extrapolation ends here
 _SHARED_TYPES = frozenset({"F64", "F32", "F16", "BF16", "Q8_0", "Q8_K", "Q6_K"})  # parts of mixes of every family
 _BPW_OF_TYPE = {one.name: one.bpw for one in GGML_TYPES.values() if one.bpw}
+_QAT = re.compile(r"(?:^|[-_./])qat(?:$|[-_./])", re.IGNORECASE)
 _NATIVE_MXFP4 = frozenset({"gpt-oss"})  # trained in MXFP4: those tensors are the original
 
 
@@ -55,7 +57,10 @@ def expected_quality(candidate: Candidate) -> Quality:
     GGUF by its tensors where they are known, else by its label; other formats by nominal bits, or by an estimate.
     """
     found = _gguf_quality(candidate) if candidate.format == "gguf" else _other_quality(candidate)
-    return Quality(min(found.kld * _size_factor(candidate.weights), _WORST_KLD), found.source)
+    if _is_qat(candidate.repo_id, candidate.files[0].path if candidate.files else None):
+        found = _trained_for_4_bits(candidate, found)
+    factor = _size_factor(candidate.weights) * _training_factor(candidate.shape, candidate.weights)
+    return Quality(min(found.kld * factor, _WORST_KLD), found.source)
 
 
 def interpolated(curve: Sequence[tuple[float, float]], bpw: float) -> float:
@@ -100,20 +105,12 @@ def _row_of(quant: str, family: Family, *, has_imatrix: bool, body_bpw: float | 
     return None
 
 
-def _curve(family: Family, *, has_imatrix: bool) -> Curve:
-    return _curves()[family, has_imatrix]
-
-
 @cache
-def _curves() -> Mapping[tuple[Family, bool], Curve]:
-    families: tuple[Family, ...] = ("k", "iq", "legacy")
-    return {(family, im): _made_curve(family, has_imatrix=im) for family in families for im in (False, True)}
-
-
-def _made_curve(family: Family, *, has_imatrix: bool) -> Curve:
+def _curve(family: Family, *, has_imatrix: bool) -> Curve:
     """A's rows of one family; where only the other kind of row was measured, it is put right by the mean difference.
 
-    I-quants end at 4.6 bits: above them stand the K-quants' points.
+    I-quants end at 4.6 bits: above them stand the K-quants' points. The legacy types begin at Q4_0: below it the loss
+    grows as that of the K-quants does, from Q4_0's on.
     """
     points: dict[float, tuple[bool, float]] = {}
     rows = [row for row in _data()["gguf"] if row["family"] in (family, "shared", "float")]
@@ -124,7 +121,15 @@ def _made_curve(family: Family, *, has_imatrix: bool) -> Curve:
         kld = row["kld"] if exact else row["kld"] * _imatrix_factor(bpw) ** (1 if row["imatrix"] else -1)
         if bpw not in points or exact:
             points[bpw] = (exact, kld)
-    return _falling([(bpw, kld) for bpw, (_, kld) in sorted(points.items())])
+    made = _falling([(bpw, kld) for bpw, (_, kld) in sorted(points.items())])
+    return _with_tail(made, _curve("k", has_imatrix=has_imatrix)) if family == "legacy" else made
+
+
+def _with_tail(curve: Curve, of: Curve) -> Curve:
+    """The curve led on below its first point by the points of another, all raised by the one factor that meets it."""
+    first_bpw, first_kld = curve[0]
+    factor = first_kld / interpolated(of, first_bpw)
+    return (*((bpw, kld * factor) for bpw, kld in of if bpw < first_bpw), *curve)
 
 
 def _falling(points: Sequence[tuple[float, float]]) -> Curve:
@@ -174,6 +179,8 @@ def _family_of_label(label: str) -> Family:
 def _plain_label(label: str) -> str:
     """The label of the layers' mix: `UD-` and `_L`/`_XL` say how embeddings and output are kept."""
     name = label.upper().removeprefix("UD-")
+    if label.upper() == "Q3_K_XL":  # as bartowski makes it; Unsloth's is a mix of its own
+        return "Q3_K_L"
     for suffix in ("_XXL", "_XL", "_L"):
         if name.endswith("K" + suffix) and name != "Q3_K_L":
             kept = name.removesuffix(suffix)
@@ -256,6 +263,42 @@ def _size_factor(weights: Weights | None) -> float:
     (small, large), (most, least) = _data()["size"]["n_params"], _data()["size"]["factor"]
     part = (math.log(weights.n_params) - math.log(small)) / (math.log(large) - math.log(small))
     return float(most + min(1.0, max(0.0, part)) * (least - most))
+
+
+def _training_factor(shape: ModelShape | None, weights: Weights | None) -> float:
+    """How much less a model loses that had few tokens a parameter in its training; 1 where that is not known."""
+    rule = _data()["few_tokens"]
+    if shape is None or weights is None or shape.architecture not in rule["architectures"]:
+        return 1.0
+    few = shape.n_vocab <= rule["n_vocab"] and rule["n_params"][0] <= weights.n_params <= rule["n_params"][1]
+    return float(rule["factor"]) if few else 1.0
+
+
+def _is_qat(*names: str | None) -> bool:
+    """Whether a repo or file calls itself one of weights that were trained for 4 bits."""
+    return any(_QAT.search(name) for name in names if name)
+
+
+def _trained_for_4_bits(candidate: Candidate, found: Quality) -> Quality:
+    """The loss of a quant of such weights against the base they were made from.
+
+    In the 4 bits that they were trained for they lose less than the table says. In any other they come no nearer to
+    the base than in those, for they are not the base's weights; where they themselves are the model asked for, others
+    lose what the table says.
+    """
+    rule = _data()["qat"]
+    if _is_4_bit_block(candidate):
+        return Quality(found.kld * rule["factor"], f"{found.source}; trained for 4 bits (QAT)")
+    at_best = interpolated(_curve("legacy", has_imatrix=False), rule["bpw"]) * rule["factor"]
+    if _is_qat(candidate.base_model) or found.kld >= at_best:
+        return found
+    return Quality(at_best, f"{_ESTIMATE}: QAT weights are no nearer to the base than their Q4_0")
+
+
+def _is_4_bit_block(candidate: Candidate) -> bool:
+    if candidate.format == "gguf":
+        return _plain_label(candidate.quant) in ("Q4_0", "Q4_1")
+    return candidate.format == "mlx" and _leading_number(candidate.quant.lower()) == 4.0  # noqa: PLR2004  # 4 bits
 
 
 @cache
