@@ -92,9 +92,10 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """How to ask an engine what it loads: a command that prints JSON objects, one a line, with `architectures` (names,
-    as GGUF headers or llama.cpp have them) and `tensor_types` (numbers of a GGUF file's). The answer holds for `library`
-    as it is.
+    """How to ask an engine what it loads: a command that prints JSON objects, one a line.
+
+    `architectures` are names as llama.cpp has them, `tensor_types` numbers of a GGUF file's. The answer holds for
+    `library` as it is.
     """
 
     argv: tuple[str, ...]
