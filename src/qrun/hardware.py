@@ -8,9 +8,21 @@ from typing import Literal
 
 from qrun.units import GIB
 
-__all__ = ["Cpu", "Device", "DeviceKind", "DeviceSummary", "Hardware", "engine_threads", "kinds_driven"]
+__all__ = [
+    "BandwidthSource",
+    "Cpu",
+    "Device",
+    "DeviceKind",
+    "DeviceSummary",
+    "Hardware",
+    "engine_threads",
+    "kinds_driven",
+]
 
 DeviceKind = Literal["cuda", "rocm", "vulkan", "metal", "cpu"]
+# Whose figure a bandwidth is: the maker's peak, found by the device's name, or what was read here in a second. None: a
+# hardware file's, which means the peak.
+BandwidthSource = Literal["specification", "measured"]
 
 # What stays free beside an engine, per device (DESIGN 3.4; the engine's own CUDA context is inside the 1.5 GiB).
 _CUDA_RESERVE_BYTES = 3 * GIB // 2
@@ -55,6 +67,7 @@ class Device:
     uuid: str | None = None
     pci_bus_id: str | None = None
     driver: str | None = None
+    bandwidth_source: BandwidthSource | None = None
 
     @property
     def budget_bytes(self) -> int:
@@ -103,6 +116,7 @@ class Hardware:
     gpus: tuple[Device, ...] = ()
     simulated: bool = False
     notes: tuple[str, ...] = ()
+    ram_bandwidth_source: BandwidthSource | None = None
 
     @property
     def ram_budget_bytes(self) -> int:

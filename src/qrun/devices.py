@@ -1,0 +1,155 @@
+"""What a device is by the name its driver gives it: bandwidth, memory, compute (`data/devices.tsv`).
+
+Pure. A name matches only where all its words do: a `3080 Ti` is no `3080`, a `4090 Laptop GPU` no `4090`, a part of a
+card (MIG, vGPU) not the card. Where several devices bear one name, memory tells them apart; where it does not, the
+slowest is meant, so that no promise is made of the name alone.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from qrun.hardware import Device, Hardware
+from qrun.units import GIB
+
+__all__ = ["DeviceSpec", "all_devices", "find_device", "with_bandwidths"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """A device as its maker specifies it. `fp16_tflops` is dense; `shared_memory`: its memory is the host's."""
+
+    name: str
+    kind: Literal["gpu", "cpu"]
+    memory_gib: tuple[int, ...]  # the sizes it is sold with; empty: any
+    bandwidth_bytes_per_s: float
+    fp16_tflops: float | None
+    capability: str | None  # CUDA compute capability, gfx target, or the architecture's name
+    shared_memory: bool
+    source: str
+
+
+def find_device(
+    name: str, *, memory_bytes: int | None = None, kind: Literal["gpu", "cpu"] | None = None
+) -> DeviceSpec | None:
+    """The device that a driver or /proc/cpuinfo calls `name`; None where none is known by all of its words.
+
+    `memory_bytes`, as the driver reports it, tells devices of one name apart. `kind` None: GPUs are looked at first.
+    """
+    if kind != "cpu" and (named := _gpus_named(name)):
+        return _by_memory(named, memory_bytes)
+    return _cpu_named(name) if kind != "gpu" else None
+
+
+def all_devices() -> tuple[DeviceSpec, ...]:
+    """Every device that is known."""
+    return tuple(row.spec for row in _rows())
+
+
+def with_bandwidths(hardware: Hardware) -> Hardware:
+    """`hardware` with the nominal bandwidths of devices that are known by name and lack one."""
+    gpus = tuple(_filled(gpu) for gpu in hardware.gpus)
+    if hardware.ram_bandwidth_bytes_per_s is not None or hardware.cpu.name is None:
+        return replace(hardware, gpus=gpus)
+    cpu = find_device(hardware.cpu.name, kind="cpu")
+    if cpu is None:
+        return replace(hardware, gpus=gpus)
+    return replace(
+        hardware, gpus=gpus, ram_bandwidth_bytes_per_s=cpu.bandwidth_bytes_per_s, ram_bandwidth_source="specification"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    spec: DeviceSpec
+    keys: frozenset[tuple[str, ...]]
+    pattern: str
+
+
+# What names carry beside the device's own words.
+_MARKS = re.compile(r"\((?:r|tm|c)\)|[®™©]", re.IGNORECASE)
+_BRACKETS = re.compile(r"[([]([^)\]]*)[)\]]")
+_WITH_GPU = re.compile(r"\b(?:w/|with) radeon.*", re.IGNORECASE)
+_NOISE = frozenset(
+    "nvidia geforce tesla amd ati radeon instinct intel apple qualcomm corporation inc gpu graphics generation edition "
+    "design with series oam radv".split()
+)
+_SAME: Mapping[str, str] = {"mobile": "laptop", "dgpu": "gpu"}
+_CPU_NOISE = re.compile(
+    r"\b(?:amd|intel|genuine|cpu|processor|[0-9]+-cores?|[0-9]+th gen|quad-core|six-core|eight-core)\b|@.*"
+)
+# Drivers report a little less than what is sold; firmware and ECC take up to an eighth.
+_LEAST_SHARE, _MOST_SHARE = 0.8, 1.05
+
+
+def _gpus_named(name: str) -> list[DeviceSpec]:
+    keys = _keys(name)
+    for key in keys:
+        if key and (named := [row.spec for row in _rows() if key in row.keys]):
+            return named
+    return []
+
+
+def _keys(name: str) -> list[tuple[str, ...]]:
+    """The words that tell, sorted: of the name, or where it has none of its own, of what stands in its brackets."""
+    plain = _WITH_GPU.sub("", _MARKS.sub(" ", name)).strip() or _MARKS.sub(" ", name)
+    outside = _words(_BRACKETS.sub(" ", plain))
+    inside = [words for text in _BRACKETS.findall(plain) if (words := _words(text))]
+    whole = _words(plain)
+    return [whole, outside] if outside else [whole, *inside]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    parts = re.split(r"[^a-z0-9+_.]+", re.sub(r"(\d) (gb|gib)\b", r"\1gb", text.lower()))
+    kept = (_SAME.get(part, part) for part in parts if part)
+    return tuple(sorted(part for part in kept if part not in _NOISE))
+
+
+def _by_memory(named: Sequence[DeviceSpec], memory_bytes: int | None) -> DeviceSpec:
+    fitting = [one for one in named if memory_bytes is not None and _sold_with(one, memory_bytes)]
+    return min(fitting or named, key=lambda one: (one.bandwidth_bytes_per_s, one.fp16_tflops or 0.0, one.name))
+
+
+def _sold_with(spec: DeviceSpec, memory_bytes: int) -> bool:
+    return any(_LEAST_SHARE <= memory_bytes / (size * GIB) <= _MOST_SHARE for size in spec.memory_gib)
+
+
+def _cpu_named(name: str) -> DeviceSpec | None:
+    text = _BRACKETS.sub(" ", _WITH_GPU.sub("", _MARKS.sub(" ", name))).lower()
+    text = " ".join(_CPU_NOISE.sub(" ", text).split())
+    return next((row.spec for row in _rows() if row.pattern and re.fullmatch(row.pattern, text)), None)
+
+
+def _filled(gpu: Device) -> Device:
+    if gpu.bandwidth_bytes_per_s is not None:
+        return gpu
+    spec = find_device(gpu.name, memory_bytes=gpu.memory_bytes, kind="gpu")
+    if spec is None:
+        return gpu
+    return replace(gpu, bandwidth_bytes_per_s=spec.bandwidth_bytes_per_s, bandwidth_source="specification")
+
+
+@cache
+def _rows() -> tuple[_Row, ...]:
+    text = (files("qrun") / "data" / "devices.tsv").read_text(encoding="utf-8")
+    lines = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    return tuple(_row(dict(zip(lines[0], fields, strict=True))) for fields in lines[1:])
+
+
+def _row(fields: Mapping[str, str]) -> _Row:
+    spec = DeviceSpec(
+        name=fields["name"],
+        kind="gpu" if fields["kind"] == "gpu" else "cpu",
+        memory_gib=tuple(int(size) for size in fields["memory_gib"].split(",") if size),
+        bandwidth_bytes_per_s=float(fields["bandwidth_gb_s"]) * 1e9,
+        fp16_tflops=float(fields["fp16_tflops"]) if fields["fp16_tflops"] else None,
+        capability=fields["capability"] or None,
+        shared_memory=fields["memory"] == "shared",
+        source=fields["source"],
+    )
+    names = [fields["name"], *fields["aliases"].split("|")] if spec.kind == "gpu" else []
+    keys = frozenset(key for name in names if name for key in _keys(name)[:1] if key)
+    return _Row(spec, keys, fields["pattern"])
