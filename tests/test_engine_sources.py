@@ -17,6 +17,9 @@ OLD_CPU = replace(LINUX, isa=frozenset({"avx", "sse4_2"}))
 MUSL = replace(LINUX, glibc=None)
 NO_GOMP = replace(LINUX, missing=frozenset({"libgomp.so.1"}))
 NVCC = replace(LINUX, tools={"nvcc": "/usr/local/cuda/bin/nvcc"})
+NO_LOADER = replace(LINUX, missing=frozenset({"libvulkan.so.1"}), vulkan_drivers=frozenset({"nvidia_icd.json"}))
+NVIDIA_VULKAN = replace(LINUX, vulkan_drivers=frozenset({"intel_icd.x86_64.json", "nvidia_icd.x86_64.json"}))
+MESA_VULKAN = replace(LINUX, vulkan_drivers=frozenset({"radeon_icd.x86_64.json", "lvp_icd.x86_64.json"}))
 MAC = Site("macos", "arm64", frozenset({"neon"}), None, frozenset(), None, {"xcrun": "/usr/bin/xcrun"})
 
 
@@ -50,10 +53,28 @@ def choose(site, hardware=None, *, build=False, allow_cpu=False):
         (NVCC, machine(), {"build": True}, "native", {"cpu"}),
         (LINUX, machine("cuda"), {"allow_cpu": True}, "ready", {"cpu"}),
         (MAC, machine("metal"), {}, "ready", {"cpu", "metal"}),
+        (NVIDIA_VULKAN, machine(), {}, "ready", {"cpu"}),
+        (NVIDIA_VULKAN, machine("cuda"), {}, "ready-gpu", {"cpu", "vulkan"}),
+        (replace(NVIDIA_VULKAN, compilers=None), machine("cuda"), {}, "ready-gpu", {"cpu", "vulkan"}),
+        (
+            replace(NVIDIA_VULKAN, arch="arm64", isa=frozenset({"neon"})),
+            machine("cuda"),
+            {},
+            "ready-gpu",
+            {"cpu", "vulkan"},
+        ),
+        (MESA_VULKAN, machine("rocm"), {}, "ready-gpu", {"cpu", "vulkan"}),
+        (MESA_VULKAN, machine("vulkan"), {}, "ready-gpu", {"cpu", "vulkan"}),
+        (MESA_VULKAN, machine("cuda", "vulkan"), {}, "ready-gpu", {"cpu", "vulkan"}),
+        (NVIDIA_VULKAN, machine("cuda"), {"allow_cpu": True}, "ready-gpu", {"cpu", "vulkan"}),
+        (replace(NVIDIA_VULKAN, tools=NVCC.tools), machine("cuda"), {}, "native", {"cpu", "cuda"}),
+        (replace(NVIDIA_VULKAN, tools=NVCC.tools, compilers=None), machine("cuda"), {}, "ready-gpu", {"cpu", "vulkan"}),
+        (NVIDIA_VULKAN, machine("cuda"), {"build": True, "allow_cpu": True}, "native", {"cpu"}),
+        (MESA_VULKAN, machine("cuda"), {"allow_cpu": True}, "ready", {"cpu"}),
     ],
 )
 def test_the_source_that_suits_the_machine_is_taken(site, hardware, options, flavour, backends):
-    """The ready wheel where it runs, else a build; on a GPU machine what uses the GPU."""
+    """The ready wheel where it runs, else a build; on a GPU machine what uses the GPU, by Vulkan where nothing else."""
     recipe = choose(site, hardware, **options)
 
     assert (recipe.flavour, recipe.backends) == (flavour, backends)
@@ -69,6 +90,26 @@ def test_the_source_that_suits_the_machine_is_taken(site, hardware, options, fla
         (LINUX, machine("cuda"), {}, ["CPU alone", "the CUDA toolkit is not installed", "--allow-cpu-engine"]),
         (LINUX, machine("cuda"), {"build": True}, ["the CUDA toolkit is not installed", "--allow-cpu-engine"]),
         (NO_COMPILER, machine("rocm"), {}, ["ROCm's HIP SDK", "C++ compiler", "--allow-cpu-engine"]),
+        (
+            NO_LOADER,
+            machine("cuda"),
+            {},
+            ["libvulkan.so.1 is missing", "or install Vulkan's loader (libvulkan1", "CUDA"],
+        ),
+        (MESA_VULKAN, machine("cuda"), {}, ["no Vulkan driver", "or install the GPU's Vulkan driver (nvidia_icd.json"]),
+        (
+            LINUX,
+            machine("vulkan"),
+            {},
+            ["no Vulkan driver", "or install the GPU's Vulkan driver for", "the Vulkan SDK"],
+        ),
+        (
+            replace(LINUX, missing=NO_LOADER.missing),
+            machine("cuda"),
+            {},
+            ["loader (libvulkan1 or vulkan-loader) and the"],
+        ),
+        (NVIDIA_VULKAN, machine("cuda"), {"build": True}, ["CUDA toolkit is not installed", "or leave --build out"]),
     ],
 )
 def test_where_no_source_suits_every_reason_is_given(site, hardware, options, words):
@@ -82,12 +123,33 @@ def test_where_no_source_suits_every_reason_is_given(site, hardware, options, wo
 
 
 def test_a_gpu_machine_never_gets_a_cpu_engine_unasked():
-    """Whatever compiler is there: without the GPU's toolkit there is no engine, unless the user allows one."""
+    """Whatever compiler is there: without toolkit and Vulkan driver there is no engine, unless the user allows one."""
     for kind in ("cuda", "rocm", "vulkan"):
         with pytest.raises(EngineMissing):
             choose(LINUX, machine(kind))
 
         assert choose(LINUX, machine(kind), allow_cpu=True).backends == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("site", "kind", "words"),
+    [(NVIDIA_VULKAN, "cuda", "with the CUDA toolkit, --build"), (MESA_VULKAN, "rocm", "with ROCm's HIP SDK, --build")],
+)
+def test_the_ready_engine_for_gpus_says_whose_it_is_and_what_would_be_better(site, kind, words):
+    """It is never taken in silence: MinerU's build, by Vulkan, and what a toolkit would give."""
+    note = choose(site, machine(kind)).note
+
+    assert note.startswith("MinerU's build of llama.cpp's server, which reaches the GPU by Vulkan; ")
+    assert words in note
+
+
+def test_where_an_old_system_bars_the_vulkan_engine_no_loader_is_advised():
+    """What would not help is not told: with too old a glibc neither loader nor driver makes the wheel run."""
+    with pytest.raises(EngineMissing) as refused:
+        choose(replace(NO_LOADER, glibc=(2, 17)), machine("cuda"))
+
+    assert "it needs glibc 2.28, here is 2.17" in str(refused.value)
+    assert "loader" not in str(refused.value)
 
 
 def test_a_build_for_a_gpu_tells_cmake_where_the_compiler_is():

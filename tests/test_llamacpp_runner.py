@@ -200,8 +200,10 @@ async def until_busy(launch, within_s=60):
         await asyncio.sleep(0.02)
 
 
+PICKED = "a choice of GPUs (--gpus, CUDA_VISIBLE_DEVICES)"
 READY = Engine("llamacpp", "ready", "1", Path("/py"), "test")
 NATIVE = Engine("llamacpp", "native", "1", Path("/server"), "test")
+VULKAN = Engine("llamacpp", "ready-gpu", "1", Path("/server"), "test", frozenset({"cpu", "vulkan"}))
 CUDA = Engine("llamacpp", "native", "1", Path("/server"), "test", frozenset({"cpu", "cuda"}))
 
 
@@ -216,10 +218,14 @@ CUDA = Engine("llamacpp", "native", "1", Path("/server"), "test", frozenset({"cp
         (NATIVE, {"extra_args": ("--temp", "0.5")}, ()),
         (NATIVE, {"placement": Placement("split", 3, 0)}, ("placement split",)),
         (CUDA, {"placement": Placement("gpu", 33, 0, (0.5, 0.5))}, ()),
+        (CUDA, {"placement": Placement("gpu", 33, 0), "gpus_picked": True}, ()),
+        (VULKAN, {"placement": Placement("gpu", 33, 0), "extra_args": ("--temp", "0.5")}, ()),
+        (VULKAN, {"placement": Placement("gpu", 33, 0), "gpus_picked": True}, (PICKED,)),
+        (VULKAN, {"gpus_picked": True}, ()),
     ],
 )
 def test_what_an_engine_lacks_is_named_as_the_user_wrote_it(engine, changes, lacks, tmp_path):
-    """The ready engine takes no raw arguments, and no engine a GPU that it was not built for."""
+    """The ready engine takes no raw arguments, none a GPU that it was not built for, and Vulkan no choice of them."""
     plan = replace(engines("ready", Path("/py"), SELFTEST_MODEL, tmp_path).plan, **changes)
 
     assert LlamaCppRunner().cannot(engine, plan) == lacks

@@ -66,7 +66,7 @@ def show_progress(name: str) -> Iterator[Report]:
 
         def report(progress: Progress) -> None:
             if progress.stays:
-                bar.console.print(f"{name}: {progress.step}", markup=False, highlight=False)
+                bar.console.print(f"{name}: {progress.step}", markup=False, highlight=False, soft_wrap=True)
             bar.update(task, description=f"{name}: {progress.step}", completed=progress.done or 0, total=progress.total)
 
         yield report
