@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -470,6 +471,40 @@ def test_second_process_waits_and_fetches_nothing(hub: HubEmulator, settings: Hu
     assert [pull.returncode for pull in pulls] == [0, 0]
     assert sent_of(hub) == len(WEIGHTS)
     assert all(f'["model-Q4_K_M.gguf", {len(WEIGHTS)}, {len(WEIGHTS)}]' in text for text in said)
+
+
+def test_two_that_put_the_same_file_in_place_at_once_lose_no_bytes(
+    settings: HubSettings, wanted: Wanted, store: Store, layout: RepoLayout, monkeypatch: pytest.MonkeyPatch
+):
+    """One at a time: neither takes the other's half-made link for a disk without links, and moves the blob away."""
+    link = store.fetch(wanted)
+    content = link.read_bytes()
+    make_link, failures = Path.symlink_to, []
+
+    def make_slowly(self: Path, target: Path) -> None:
+        time.sleep(0.002)  # the other one's turn
+        make_link(self, target)
+
+    def put_again_and_again() -> None:
+        with closing(HubClient(settings)) as client:
+            for _ in range(10):
+                link.unlink(missing_ok=True)
+                (layout.refs / "main").unlink(missing_ok=True)
+                try:
+                    Store(settings, client).fetch(wanted)
+                except Failure as failure:
+                    failures.append(failure)
+
+    monkeypatch.setattr(Path, "symlink_to", make_slowly)
+    threads = [threading.Thread(target=put_again_and_again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert link.read_bytes() == content
+    assert layout.blob(link.readlink().name).is_file()
 
 
 @pytest.mark.parametrize("ours_first", [True, False])

@@ -19,7 +19,7 @@ from qrun.hub_info import HubFile
 from qrun.hub_settings import HubSettings
 from qrun.model import ModelFile
 from qrun.source import Advance, Report, quiet
-from qrun.store_blob import fetch_blob, is_whole_blob
+from qrun.store_blob import fetch_blob, holding, is_whole_blob
 from qrun.store_disk import check_room, disk_refusals
 from qrun.store_download import Remote, Transfers, TransfersEnded
 from qrun.store_journal import journalled
@@ -70,7 +70,7 @@ class Store:
         layout = self._checked(wanted)
         if path := self.path_of(wanted):
             with suppress(OSError):  # a cache that may only be read serves all the same
-                write_ref(layout, wanted.ref, wanted.commit, replace=False)
+                _note_ref(layout, wanted, replace=False)
             return path
         client = self._client
         if client is None:
@@ -79,7 +79,7 @@ class Store:
         groups = _by_checksum(_with_checksums(client, wanted))
         with disk_refusals(self._settings.cache_dir):
             self._fetch_missing(client, layout, wanted, groups, report)
-            write_ref(layout, wanted.ref, wanted.commit, replace=True)
+            _note_ref(layout, wanted, replace=True)
         return layout.file(wanted.commit, wanted.files[0].path)
 
     def _checked(self, wanted: Wanted) -> RepoLayout:
@@ -133,15 +133,23 @@ class _Errand:
     def _have_missing(self, key: str, files: Sequence[ModelFile]) -> None:
         wanted, first = self.wanted, files[0]
         remote = Remote(wanted.repo_id, wanted.commit, first.path, key, first.size_bytes)
-        is_new = fetch_blob(self.layout, remote, self.transfers, self.report)
-        for file in files:
-            path = self.layout.file(wanted.commit, file.path)
-            put_link(self.layout, key, path, may_move=is_new and len(files) == 1)
+
+        def put(is_new: bool) -> None:  # noqa: FBT001  # it is called with nothing else
+            for file in files:
+                path = self.layout.file(wanted.commit, file.path)
+                put_link(self.layout, key, path, may_move=is_new and len(files) == 1)
+
+        fetch_blob(self.layout, remote, self.transfers, self.report, put=put)
         for file in files[1:]:
             self._tell_whole(file)
 
     def _tell_whole(self, file: ModelFile) -> None:
         self.report(Advance(self.wanted.repo_id, file.path, file.size_bytes, file.size_bytes))
+
+
+def _note_ref(layout: RepoLayout, wanted: Wanted, *, replace: bool) -> None:
+    alone = holding(layout.lock(wanted.commit), lambda: None)
+    write_ref(layout, wanted.ref, wanted.commit, replace=replace, alone=alone)
 
 
 def _work_through(tasks: Iterable[Callable[[], None]], transfers: Transfers) -> None:

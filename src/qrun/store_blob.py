@@ -46,10 +46,13 @@ def is_whole_blob(layout: RepoLayout, key: str, size_bytes: int) -> bool:
         return False  # none, or a link into a shared store that leads nowhere
 
 
-def fetch_blob(layout: RepoLayout, remote: Remote, transfers: Transfers, report: Report) -> bool:
-    """Have the blob whole and verified in its place; False where somebody else had put it there.
+def fetch_blob(
+    layout: RepoLayout, remote: Remote, transfers: Transfers, report: Report, *, put: Callable[[bool], None]
+) -> None:
+    """Have the blob whole and verified in its place, and let `put` lead the files to it: nobody else does meanwhile.
 
-    Raises ChecksumWrong (the wrong bytes are set aside), TransfersEnded, OSError.
+    `put` is told whether the blob is new, or somebody else had fetched it. Raises ChecksumWrong (the wrong bytes are
+    set aside), TransfersEnded, OSError.
     """
     progress = Progress(report, remote)
     journal = layout.journal(remote.key)
@@ -63,8 +66,8 @@ def fetch_blob(layout: RepoLayout, remote: Remote, transfers: Transfers, report:
         if is_new:
             _download(layout, remote, transfers, progress)
         journal.unlink(missing_ok=True)  # of a run that was killed between its last two steps
+        put(is_new)
     progress.done()
-    return is_new
 
 
 @contextmanager

@@ -7,6 +7,7 @@ commit's folder: what the Hub names never ends up outside of it.
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from qrun.errors import UnsafeFile
@@ -52,7 +53,7 @@ def make_folders(layout: RepoLayout, commit: str) -> None:
 
 
 def put_link(layout: RepoLayout, key: str, path: Path, *, may_move: bool) -> None:
-    """Let `path` lead to the blob `key`, in place of what is there. Raises OSError.
+    """Let `path` lead to the blob `key`, in place of what is there. Of one process at a time. Raises OSError.
 
     Where links cannot be made (Windows without its developer mode, FAT), the blob is moved there if it `may_move`,
     else copied: as huggingface_hub does.
@@ -72,10 +73,12 @@ def put_link(layout: RepoLayout, key: str, path: Path, *, may_move: bool) -> Non
     sync_folder(path.parent)
 
 
-def write_ref(layout: RepoLayout, name: str, commit: str, *, replace: bool) -> None:
+def write_ref(
+    layout: RepoLayout, name: str, commit: str, *, replace: bool, alone: AbstractContextManager[None]
+) -> None:
     """Note what commit the branch `name` was seen at; one that is noted already is kept unless `replace`.
 
-    Raises OSError.
+    `alone` keeps other processes from the same commit's ref while there is something to write. Raises OSError.
     """
     path = layout.ref(name)
     if name == commit or (path.exists() and not replace):
@@ -83,12 +86,13 @@ def write_ref(layout: RepoLayout, name: str, commit: str, *, replace: bool) -> N
     check_folders(layout, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = layout.staged(commit)
-    with staged.open("w", encoding="ascii") as file:
-        file.write(commit)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)
-    sync_folder(path.parent)
+    with alone:
+        with staged.open("w", encoding="ascii") as file:
+            file.write(commit)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+        sync_folder(path.parent)
 
 
 def _folders_above(root: Path, path: Path) -> Iterator[Path]:
