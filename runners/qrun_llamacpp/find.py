@@ -52,7 +52,7 @@ def library_of(engine: Engine) -> Path | None:
         return next(iter(sorted(folder.glob("xllamacpp*.so"))), None) if folder is not None else None
     beside = engine.executable.resolve().parent
     folders = (beside, *(beside.parent / name for name in ("lib", "lib64", "libexec")))
-    names = ("libllama.so", "libllama.dylib")
+    names = ("libllama.so", "libllama.so.0", "libllama.dylib")  # a wheel holds no links
     return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
 
 
