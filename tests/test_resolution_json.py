@@ -125,6 +125,9 @@ def test_a_rejection_says_what_would_let_it_in():
     rejected = decided(model(LLAMA_3_8B, publisher="bartowski"), card(8))["rejected"]
     q8_0 = next(one for one in rejected if one["quant"] == "Q8_0")
 
+    speed, quality = q8_0.pop("speed"), q8_0.pop("quality")
+    assert quality["kld"] == 0.001355
+    assert speed["low"] < speed["decode_tps"] < speed["high"]
     assert q8_0 == {
         "repo_id": "bartowski/Meta-Llama-3-8B-Instruct-GGUF",
         "path": "Meta-Llama-3-8B-Instruct-Q8_0.gguf",
@@ -134,7 +137,10 @@ def test_a_rejection_says_what_would_let_it_in():
         "reason": "too_large",
         "detail": "needs 8.1 GiB of 6.5 GiB whole on the GPU",
         "would_fit": "a card with 9.6 GiB free",
+        "size_bytes": 8536158688,
+        "memory_bytes": q8_0["memory_bytes"],
     }
+    assert q8_0["memory_bytes"] > q8_0["size_bytes"] - 600 * 2**20
 
 
 def test_a_refusal_has_no_choice_and_carries_its_exit_code():

@@ -1,6 +1,7 @@
 """The decision: the goals' rules to the letter, the known right answers, one reason for every loser."""
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -218,7 +219,9 @@ def test_nothing_fits_says_what_would():
     assert resolution.chosen is None
     assert str(resolution.error) == (
         f"nothing of {LLAMA_3_8B} fits: the smallest needs 5.7 GiB of 5.3 GiB usable memory. It would fit with "
-        "--ctx 4864 (Q4_K_M), or with --kv-type q8_0 (Q4_K_M), or on a machine with 7.7 GiB of RAM free."
+        "--ctx 4864 (Q4_K_M), or with --kv-type q8_0 (Q4_K_M), or on a machine with 7.7 GiB of RAM free. The next "
+        "smaller model of the family whose weights would fit is meta-llama/Llama-3.2-3B-Instruct, in Q4_K_M about "
+        "1.8 GiB of weights."
     )
 
 
@@ -488,12 +491,16 @@ def test_the_choice_explains_itself():
     """The rule with its figures, the placement with its budget, the KV type where it was changed."""
     why = decide(model(LLAMA_3_8B), card(8), goal="quality", n_parallel=1).chosen.why
 
-    assert why == (
-        "goal quality: the smallest file within .002 KLD of the best that fits (34 candidates to choose from)",
-        "KLD 0.0075 (A: Q6_K of Llama-3-8B; KV cache q8_0)",
+    rule, kld, speed, *rest = why
+    assert rule == (
+        "goal quality: the smallest file within .002 KLD of the best that fits (34 candidates to choose from)"
+    )
+    assert kld == "KLD 0.0075 (A: Q6_K of Llama-3-8B; KV cache q8_0)"
+    assert re.fullmatch(r"about \d+ tokens/s, \d+ to \d+ \(extrapolated\)", speed)
+    assert rest == [
         "whole on the GPU: needs 6.4 GiB of 6.5 GiB",
         "KV cache in q8_0, because with f16 it does not fit",
-    )
+    ]
 
 
 SETS = st.lists(st.sampled_from(rows()), min_size=1, max_size=12, unique_by=lambda row: tuple(row.values())).map(
@@ -562,3 +569,87 @@ def test_more_memory_never_gives_a_worse_quant(quants, sizes, on_gpu):
     )
 
     assert less is None or more.quality.kld <= less.quality.kld
+
+
+def test_a_model_without_known_dimensions_is_told_so_before_a_format_without_a_runner():
+    """The nearest thing to a choice is named: a GGUF that cannot be weighed, not an MLX copy that nothing loads."""
+    unknown = replace(candidate("Q4_K_M"), shape=None, weights=None)
+    copy = Candidate("o/mlx", None, "o", LLAMA_3_8B, (ModelFile("w.safetensors", GIB),), "mlx", "4bit")
+
+    error = decide(FoundModel(LLAMA_3_8B, (copy, unknown)), card(24)).error
+
+    assert str(error) == (
+        "llamacpp: its dimensions are not known, so its memory is not. Name another quant repo of the model."
+    )
+
+
+def test_a_choice_that_leaves_next_to_nothing_says_so():
+    """A hundredth of the budget is soon taken by another program."""
+    found = model(LLAMA_3_8B, publisher="bartowski", quants={"Q8_0"})
+    roomy, tight = ("".join(decide(found, card(gib), kv_type="f16", n_parallel=1).chosen.why) for gib in (24, 10.05))
+
+    assert "whole on the GPU: needs 8.5 GiB of 8.5 GiB" in tight
+    assert "MiB of that is to spare" in tight
+    assert "to spare" not in roomy
+
+
+def test_every_loser_says_what_would_let_it_in():
+    """Another goal, its own name, more memory, a lower floor: what is named is tried here."""
+    found = model(LLAMA_3_8B, publisher="bartowski")
+    resolution = decide(found, card(8), max_kld=0.3)
+
+    for loser in resolution.rejected:
+        assert loser.quality is not None, loser
+        assert loser.needed_bytes is not None, loser
+        if loser.reason == "too_large":
+            continue
+        kind, _, value = loser.would_fit.partition(" ")
+        label = loser.candidate.quant
+        match kind:
+            case "--goal":
+                again = decide(found, card(8), max_kld=0.3, goal=value)
+            case "--max-kld":
+                again = decide(found, card(8), max_kld=float(value), quant=label)
+            case _:
+                assert kind == f"{loser.candidate.repo_id}:{label}"
+                again = decide(found, card(8), max_kld=0.3, quant=label)
+        assert again.chosen.candidate == loser.candidate, loser
+
+
+def test_a_card_too_old_for_an_engine_is_told_what_would_do():
+    """Compute capability, and the kind of GPU an engine is built for at all."""
+    exl = EngineState(
+        "exllamav3", frozenset({"exl3"}), installed=True, runs_on=frozenset({"cuda"}), min_compute_capability=8.0
+    )
+    copy = replace(candidate("Q4_K_M"), format="exl3", quant="4.0bpw")
+    found = FoundModel(LLAMA_3_8B, (copy, candidate("Q4_K_M")))
+    volta, amd = card(16, compute_capability="7.0"), card(16, kind="rocm")
+
+    for hardware, detail, would in (
+        (volta, "exllamav3 needs compute capability 8.0, this GPU has 7.0", "a GPU of compute capability 8.0 or more"),
+        (amd, "exllamav3 runs on CUDA alone", "a GPU with CUDA"),
+    ):
+        [loser] = decide(found, hardware, [LLAMACPP, exl]).rejected
+        assert (loser.reason, loser.detail, loser.would_fit) == ("hardware_unsupported", detail, would)
+
+
+def test_an_engine_that_divides_nothing_is_given_no_numbers_of_layers():
+    """ExLlama's kind holds a model whole on GPUs or not at all."""
+    exl = EngineState("exllamav3", frozenset({"exl3"}), installed=True, modes=frozenset({"gpu"}))
+    found = FoundModel(LLAMA_3_8B, (replace(candidate("Q4_K_M"), format="exl3", quant="4.0bpw"),))
+
+    fits = decide(found, card(5, count=2), [exl]).chosen.placement
+    refused = decide(found, card(5), [exl])
+
+    assert (fits.mode, fits.n_gpu_layers, fits.n_cpu_moe) == ("gpu", None, None)
+    assert sum(fits.tensor_split) == pytest.approx(1)
+    assert isinstance(refused.error, errors.NothingFits)
+
+
+def test_floors_are_looked_for_in_slower_memory_too():
+    """What fits the card misses --max-kld; a better quant with layers on the CPU passes it."""
+    found = model(LLAMA_3_8B, publisher="bartowski")
+
+    chosen = decide(found, card(6), max_kld=0.002).chosen
+
+    assert (chosen.candidate.quant, chosen.placement.mode) == ("Q8_0", "split")

@@ -11,11 +11,12 @@ from qrun.fit import Fit, lengthened, spare_ram_bytes, with_more_slots
 from qrun.goal import Option, candidate_key, ranked
 from qrun.reasons import losers, why_chosen, worth_a_warning
 from qrun.request import Request
-from qrun.resolution import Choice, EngineState, Rejection, Resolution
+from qrun.resolution import Choice, EngineState, Reason, Rejection, Resolution
 
 __all__ = ["grown", "none_able", "ordered", "won"]
 
 _MOST_ALTERNATIVES = 5
+_OF_ENGINES: tuple[Reason, ...] = ("engine_unavailable", "architecture_unsupported", "hardware_unsupported")
 
 
 def won(
@@ -32,7 +33,7 @@ def won(
     others = [option for option in options if option.candidate is not winner.candidate]
     lost = losers(winner, others, options, request.goal)
     winner = replace(winner, fit=fit)
-    chosen = _choice(winner, (*why_chosen(winner, options, request), *why))
+    chosen = _choice(winner, (*why_chosen(winner, options, rejected, request), *why))
     return replace(
         blank,
         n_ctx=chosen.n_ctx,
@@ -54,16 +55,22 @@ def grown(request: Request, option: Option) -> Fit:
 
 def none_able(request: Request, rejected: Sequence[Rejection], engines: Sequence[EngineState]) -> QrunError:
     """The error where nothing can be taken: what most nearly could be decides which."""
+    if lacking := [one for one in rejected if one.reason in _OF_ENGINES]:
+        return _engine_missing(min(lacking, key=_farness), engines)
     first = {one.reason: one for one in reversed(rejected)}
-    for reason in ("engine_unavailable", "hardware_unsupported", "architecture_unsupported"):
-        if reason in first:
-            return _engine_missing(first[reason], engines)
     for reason in ("unsafe", "mislabelled", "incomplete", "access_denied"):
         if reason in first:
             return _defect_error(first[reason])
     if "filtered" in first:
         return UsageError(f"the options leave no file of {request.model}: {first['filtered'].detail}.")
     return NotAModel(request.model, "it holds no weights.")
+
+
+def _farness(rejection: Rejection) -> int:
+    """How far a candidate is from being taken: an engine to install, a model to know, hardware, a runner to write."""
+    if rejection.reason == "engine_unavailable":
+        return 0 if rejection.engine else len(_OF_ENGINES)
+    return _OF_ENGINES.index(rejection.reason)
 
 
 def ordered(rejected: Sequence[Rejection]) -> tuple[Rejection, ...]:
@@ -110,9 +117,12 @@ def _engine_missing(rejection: Rejection, engines: Sequence[EngineState]) -> Eng
     state = next((engine for engine in engines if engine.runner == rejection.engine), None)
     why = rejection.detail.removeprefix(f"{runner}: ").removesuffix(".")
     if rejection.reason == "architecture_unsupported":
-        return EngineMissing(runner, why, "Choose another model.")
+        known = rejection.candidate.shape is not None and rejection.candidate.weights is not None
+        return EngineMissing(runner, why, "Choose another model." if known else "Name another quant repo of the model.")
     if state is None:
-        return EngineMissing(runner, why, "Choose another format with --format.")
+        return EngineMissing(runner, why, "Name another format with --format, or a GGUF repo of the model.")
+    if rejection.reason == "hardware_unsupported":
+        return EngineMissing(runner, why, f"It takes {rejection.would_fit}: name another format with --format.")
     if state.installed:
         remedy = f"Install a build for this GPU (qrun engines install {runner} --build), or give --allow-cpu-engine."
         return EngineMissing(runner, why, remedy)

@@ -3,7 +3,9 @@
 Pure.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from qrun.fit import Task, fit_in_mode, kv_types_for
@@ -13,8 +15,8 @@ from qrun.model import Candidate
 from qrun.placement import Mode
 from qrun.quality import KV_TYPE_KLD, Quality, expected_quality
 from qrun.request import KvType, Request
-from qrun.resolution import Rejection
-from qrun.shortage import too_large
+from qrun.resolution import Reason, Rejection
+from qrun.shortage import speed_if_whole, too_large
 from qrun.sift import Able
 from qrun.speed import expected_speed
 
@@ -62,9 +64,9 @@ def what_is_too_large(request: Request, placed: Placed) -> list[Rejection]:
     for able, task in placed.tasks:
         if id(able.candidate) not in fitting and id(able.candidate) not in rejected:
             slower = bool(placed.options) and request.placement == "auto" and bool(able.gpus)
-            rejected[id(able.candidate)] = too_large(
-                request, able.candidate, task, able.engine.runner, fits_slower=slower
-            )
+            rejection = too_large(request, able.candidate, task, able.engine.runner, fits_slower=slower)
+            quality, speed = expected_quality(able.candidate), speed_if_whole(request, task)
+            rejected[id(able.candidate)] = replace(rejection, quality=quality, speed=speed)
     return list(rejected.values())
 
 
@@ -81,14 +83,22 @@ def below_floors(request: Request, options: Sequence[Option], passing: Sequence[
     for option in options:
         if id(option.candidate) in passed:
             continue
-        candidate, runner = option.candidate, option.engine.runner
+        candidate = option.candidate
         if request.max_kld is not None and option.quality.kld > request.max_kld:
             detail = f"KLD {option.quality.kld:.4f} is above --max-kld {request.max_kld:g}"
-            rejected[id(candidate)] = Rejection(candidate, runner, "worse_quality", detail)
+            would = f"--max-kld {math.ceil(option.quality.kld * 1e4) / 1e4:g}"
+            rejected[id(candidate)] = _below(option, "worse_quality", detail, would)
         else:
             detail = f"about {option.speed.decode_tps:.1f} tokens/s, --min-tps is {request.min_tps:g}"
-            rejected[id(candidate)] = Rejection(candidate, runner, "slower", detail)
+            would = f"--min-tps {math.floor(option.speed.decode_tps * 10) / 10:g}"
+            rejected[id(candidate)] = _below(option, "slower", detail, would)
     return list(rejected.values())
+
+
+def _below(option: Option, reason: Reason, detail: str, would: str) -> Rejection:
+    needed = option.fit.memory.total_bytes
+    runner = option.engine.runner
+    return Rejection(option.candidate, runner, reason, detail, would, needed, option.quality, option.speed)
 
 
 def _suffices(request: Request, option: Option) -> bool:

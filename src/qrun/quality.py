@@ -19,7 +19,7 @@ from qrun.ggml_types import GGML_TYPES
 from qrun.model import Candidate, ModelShape, Weights
 from qrun.request import KvType
 
-__all__ = ["KV_TYPE_KLD", "Curve", "Quality", "expected_quality", "interpolated"]
+__all__ = ["KV_TYPE_KLD", "Curve", "Quality", "expected_quality", "interpolated", "plain_label"]
 
 Curve = tuple[tuple[float, float], ...]  # (bits per weight, KLD), by bits
 Family = Literal["k", "iq", "legacy"]
@@ -73,6 +73,18 @@ def interpolated(curve: Sequence[tuple[float, float]], bpw: float) -> float:
     return min(_WORST_KLD, math.exp(math.log(left_kld) + part * (math.log(right_kld) - math.log(left_kld))))
 
 
+def plain_label(label: str) -> str:
+    """The label of the layers' mix alone: `UD-` and `_L`/`_XL` say how embeddings and output are kept."""
+    name = label.upper().removeprefix("UD-")
+    if label.upper() == "Q3_K_XL":  # as bartowski makes it; Unsloth's is a mix of its own
+        return "Q3_K_L"
+    for suffix in ("_XXL", "_XL", "_L"):
+        if name.endswith("K" + suffix) and name != "Q3_K_L":
+            kept = name.removesuffix(suffix)
+            return kept if kept in ("Q2_K", "Q6_K", "Q8_K") else f"{kept}_M"
+    return {"BF16": "F16", "F32": "F16"}.get(name, name)
+
+
 def _gguf_quality(candidate: Candidate) -> Quality:
     shape, weights = candidate.shape, candidate.weights
     family = (_family_of_types(weights) if weights else None) or _family_of_label(candidate.quant)
@@ -93,7 +105,7 @@ def _gguf_quality(candidate: Candidate) -> Quality:
 
 def _row_of(quant: str, family: Family, *, has_imatrix: bool, body_bpw: float | None) -> Quality | None:
     """A's own row of that label, where the tensors do not contradict it."""
-    name = _plain_label(quant)
+    name = plain_label(quant)
     for row in _data()["gguf"]:
         if row["quant"].upper() != name or (row["family"] not in (family, "shared", "float")):
             continue
@@ -167,7 +179,7 @@ def _family_of_types(weights: Weights) -> Family | None:
 
 
 def _family_of_label(label: str) -> Family:
-    name = _plain_label(label)
+    name = plain_label(label)
     if name.startswith(("IQ", "TQ")):
         return "iq"
     if "_K" in name or name in _SHARED_TYPES:
@@ -176,21 +188,9 @@ def _family_of_label(label: str) -> Family:
     return "legacy"
 
 
-def _plain_label(label: str) -> str:
-    """The label of the layers' mix: `UD-` and `_L`/`_XL` say how embeddings and output are kept."""
-    name = label.upper().removeprefix("UD-")
-    if label.upper() == "Q3_K_XL":  # as bartowski makes it; Unsloth's is a mix of its own
-        return "Q3_K_L"
-    for suffix in ("_XXL", "_XL", "_L"):
-        if name.endswith("K" + suffix) and name != "Q3_K_L":
-            kept = name.removesuffix(suffix)
-            return kept if kept in ("Q2_K", "Q6_K", "Q8_K") else f"{kept}_M"
-    return {"BF16": "F16", "F32": "F16"}.get(name, name)
-
-
 def _bpw_of_label(label: str) -> float | None:
     """The nominal bits of a label without a row: those of the type that it names."""
-    name = _plain_label(label)
+    name = plain_label(label)
     shortened = name.rpartition("_")[0]
     return _BPW_OF_TYPE.get(name) or _BPW_OF_TYPE.get(shortened)
 
@@ -297,7 +297,7 @@ def _trained_for_4_bits(candidate: Candidate, found: Quality) -> Quality:
 
 def _is_4_bit_block(candidate: Candidate) -> bool:
     if candidate.format == "gguf":
-        return _plain_label(candidate.quant) in ("Q4_0", "Q4_1")
+        return plain_label(candidate.quant) in ("Q4_0", "Q4_1")
     return candidate.format == "mlx" and _leading_number(candidate.quant.lower()) == 4.0  # noqa: PLR2004  # 4 bits
 
 

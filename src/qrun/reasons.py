@@ -5,7 +5,8 @@ Pure. The reasons themselves are a closed set (`resolution.Reason`); here stand 
 
 from collections.abc import Iterator, Sequence
 
-from qrun.goal import WARN_KLD, Option, loses_by, time_unit
+from qrun.advice import departures
+from qrun.goal import WARN_KLD, Option, best_option, loses_by, time_unit
 from qrun.request import Goal, Request
 from qrun.resolution import Reason, Rejection
 from qrun.units import gib, size
@@ -13,6 +14,7 @@ from qrun.units import gib, size
 __all__ = ["losers", "why_chosen", "worth_a_warning"]
 
 _REASONS: dict[str, Reason] = {"quality": "worse_quality", "speed": "slower", "tie": "same_as_chosen"}
+_LITTLE = 0.015  # of a device's budget
 _Q4_K_M_BPW = 4.9  # the usual 4-bit file (quality.toml)
 
 
@@ -20,18 +22,40 @@ def losers(winner: Option, others: Sequence[Option], options: Sequence[Option], 
     """One rejection for each candidate of `others`, by its fastest placement."""
     rejected: dict[int, Rejection] = {}
     unit_s = time_unit(options)
+    goals = _goals_that_choose(options)
     for option in others:
+        if id(option.candidate) in rejected:
+            continue
         lost_by = loses_by(option, winner, goal, unit_s=unit_s)
-        rejection = Rejection(
-            option.candidate, option.engine.runner, _REASONS[lost_by], _detail(option, winner, lost_by)
+        rejected[id(option.candidate)] = Rejection(
+            option.candidate,
+            option.engine.runner,
+            _REASONS[lost_by],
+            _detail(option, winner, lost_by),
+            goals.get(id(option.candidate)) or _by_name(option),
+            option.fit.memory.total_bytes,
+            option.quality,
+            option.speed,
         )
-        rejected.setdefault(id(option.candidate), rejection)
     return list(rejected.values())
 
 
-def why_chosen(winner: Option, options: Sequence[Option], request: Request) -> tuple[str, ...]:
-    """The lines that explain the choice, the rule first."""
-    return tuple(_why(winner, options, request))
+def _goals_that_choose(options: Sequence[Option]) -> dict[int, str]:
+    """Candidates that another goal would choose among the same options, with the option that asks for it."""
+    others: tuple[Goal, ...] = ("balanced", "speed", "quality")
+    return {id(best_option(options, other).candidate): f"--goal {other}" for other in others}
+
+
+def _by_name(option: Option) -> str:
+    candidate = option.candidate
+    return f"{candidate.repo_id}:{candidate.quant} as MODEL" if candidate.repo_id else f"--quant {candidate.quant}"
+
+
+def why_chosen(
+    winner: Option, options: Sequence[Option], rejected: Sequence[Rejection], request: Request
+) -> tuple[str, ...]:
+    """The lines that explain the choice, the rule first. `rejected`: what is none of `options`."""
+    return (*_why(winner, options, request), *departures(winner, options, rejected, request.goal))
 
 
 def worth_a_warning(winner: Option) -> tuple[str, ...]:
@@ -56,11 +80,25 @@ def _why(winner: Option, options: Sequence[Option], request: Request) -> Iterato
     fitting = len({id(option.candidate) for option in options})
     yield f"{_RULES[request.goal]} ({fitting} candidate{'s' if fitting > 1 else ''} to choose from)"
     yield f"KLD {winner.quality.kld:.4f} ({winner.quality.source})"
+    speed = winner.speed
+    yield f"about {speed.decode_tps:.0f} tokens/s, {speed.low:.0f} to {speed.high:.0f} ({speed.source})"
     yield _placement_line(winner)
+    if spare := _little_to_spare(winner):
+        yield spare
     if winner.fit.kv_cache_type == "q8_0" and request.kv_type == "auto":
         yield "KV cache in q8_0, because with f16 it does not fit"
     if not winner.engine.installed:
         yield f"{winner.engine.runner} is not installed yet, and leads the installed engines by more than 15 %"
+
+
+def _little_to_spare(winner: Option) -> str | None:
+    """A line where the choice fits by so little that other programs may take it away meanwhile."""
+    held = [one for one in winner.fit.memory.devices if one.budget_bytes]
+    tight = [one for one in held if (one.budget_bytes or 0) - one.total_bytes < _LITTLE * (one.budget_bytes or 0)]
+    if not tight:
+        return None
+    spare = min((one.budget_bytes or 0) - one.total_bytes for one in tight)
+    return f"only {size(spare)} of that is to spare: a program that takes more meanwhile leaves too little"
 
 
 _RULES: dict[Goal, str] = {

@@ -85,28 +85,38 @@ def _losers(resolution: Resolution) -> list[Rejection]:
 def _losing_row(resolution: Resolution, rejection: Rejection) -> list[str]:
     candidate = rejection.candidate
     choice = next((one for one in resolution.alternatives if one.candidate is candidate), None)
-    would = f"; would fit {rejection.would_fit}" if rejection.would_fit else ""
     return [
         "",
         candidate.quant,
         size(candidate.size_bytes),
         _memory(choice) if choice else _needed(rejection),
-        _rate(choice.speed if choice else None),
-        f"{choice.quality.kld:.4f}" if choice else _UNKNOWN,
+        _rate(choice.speed if choice else rejection.speed),
+        f"{rejection.quality.kld:.4f}" if rejection.quality else _UNKNOWN,
         candidate.repo_id or candidate.files[0].path,
-        f"{rejection.reason.replace('_', ' ')}: {rejection.detail}{would}",
+        f"{rejection.reason.replace('_', ' ')}: {rejection.detail}{_remedy(rejection)}",
     ]
+
+
+def _remedy(rejection: Rejection) -> str:
+    """What would let the candidate in."""
+    if rejection.would_fit is None:
+        return ""
+    if rejection.reason == "too_large":
+        return f"; would fit {rejection.would_fit}"
+    if rejection.reason == "hardware_unsupported":
+        return f"; would run on {rejection.would_fit}"
+    return f"; let in by {rejection.would_fit}"
 
 
 def _memory(choice: Choice) -> str:
     """The need of the budgets it is held against."""
     budgets = [one.budget_bytes for one in choice.memory.devices if one.budget_bytes is not None]
-    need = gib(choice.memory.total_bytes)
-    return f"{need} of {gib(sum(budgets))}" if budgets else need
+    need = size(choice.memory.total_bytes)
+    return f"{need} of {size(sum(budgets))}" if budgets else need
 
 
 def _needed(rejection: Rejection) -> str:
-    return _UNKNOWN if rejection.needed_bytes is None else gib(rejection.needed_bytes)
+    return _UNKNOWN if rejection.needed_bytes is None else size(rejection.needed_bytes)
 
 
 def _rate(speed: Speed | None) -> str:

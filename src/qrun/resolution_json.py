@@ -7,6 +7,7 @@ from qrun.hardware import Hardware
 from qrun.memory import DeviceNeed, MemoryNeed
 from qrun.model import Candidate, Weights
 from qrun.placement import Placement
+from qrun.quality import Quality
 from qrun.request import Request
 from qrun.resolution import Choice, Handover, Rejection, Resolution
 from qrun.speed import Speed
@@ -76,7 +77,7 @@ def _choice(choice: Choice) -> dict[str, object]:
         "placement": _placement(choice.placement),
         "memory": _memory(choice.memory),
         "speed": None if choice.speed is None else _speed(choice.speed),
-        "quality": {"kld": round(choice.quality.kld, 6), "source": choice.quality.source},
+        "quality": _quality(choice.quality),
         "why": list(choice.why),
     }
 
@@ -169,7 +170,15 @@ def _rejection(rejection: Rejection) -> dict[str, object]:
         "reason": rejection.reason,
         "detail": rejection.detail,
         "would_fit": rejection.would_fit,
+        "size_bytes": candidate.size_bytes,
+        "memory_bytes": rejection.needed_bytes,
+        "speed": None if rejection.speed is None else _speed(rejection.speed),
+        "quality": None if rejection.quality is None else _quality(rejection.quality),
     }
+
+
+def _quality(quality: Quality) -> dict[str, object]:
+    return {"kld": round(quality.kld, 6), "source": quality.source}
 
 
 def _error(resolution: Resolution) -> dict[str, object] | None:

@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from qrun.errors import FloorMissed, NothingFits
+from qrun.families import Member, smaller_of_family
 from qrun.fit import Task, fit_in_mode, kv_types_for, smallest_need
 from qrun.goal import Option
 from qrun.hardware import Device, Hardware
 from qrun.memory import MemoryNeed
 from qrun.model import Candidate
-from qrun.placement import Mode
-from qrun.request import Request
+from qrun.placement import Mode, Placement
+from qrun.request import KV_TYPES, KvType, Request
 from qrun.resolution import Rejection
+from qrun.speed import Speed, expected_speed
 from qrun.units import GIB, gib
 
-__all__ = ["floor_missed", "nothing_fits", "too_large", "whole_need"]
+__all__ = ["floor_missed", "nothing_fits", "speed_if_whole", "too_large", "whole_need"]
 
+_WEIGHTS_PART = 0.85  # of the memory for a smaller model's weights: the rest is for KV cache and compute
 _CTX_STEP = 256
 _SHORTEST_CTX = 512  # a shorter context is no help to anybody
 
@@ -43,9 +46,17 @@ def nothing_fits(request: Request, model: str, tasks: Sequence[tuple[Candidate, 
     mode, need, budget = whole_need(request, task)
     ways = [*_ways_out(request, candidate, task), f"on {_would_hold(task.hardware, task.gpus, mode, need)}"]
     fitting = f"It would fit {', or '.join(ways)}."
+    smaller = smaller_of_family(candidate.base_model, int(_WEIGHTS_PART * budget))
+    if smaller is not None:
+        fitting += f" The next smaller model of the family whose weights would fit is {_described(smaller)}."
+    nearest = (smaller.repo_id,) if smaller else ()
     if need.total_bytes <= budget:
-        return NothingFits(model, None, None, fitting)
-    return NothingFits(model, need.total_bytes, budget, fitting)
+        return NothingFits(model, None, None, fitting, nearest)
+    return NothingFits(model, need.total_bytes, budget, fitting, nearest)
+
+
+def _described(member: Member) -> str:
+    return f"{member.repo_id}, in Q4_K_M about {gib(member.q4_k_m_bytes)} of weights"
 
 
 def floor_missed(request: Request, model: str, options: Sequence[Option]) -> FloorMissed:
@@ -74,6 +85,12 @@ def whole_need(request: Request, task: Task) -> tuple[Mode, MemoryNeed, int]:
     return mode, need, sum(task.hardware.gpus[index].budget_bytes for index in task.gpus)
 
 
+def speed_if_whole(request: Request, task: Task) -> Speed | None:
+    """The rate in the fastest memory there is, if that held the whole model; None where there is no such memory."""
+    modes = task.open_modes(request.placement)
+    return expected_speed(task.shape, task.weights, Placement(modes[0]), task.hardware) if modes else None
+
+
 def _ways_out(request: Request, candidate: Candidate, task: Task) -> Iterator[str]:
     """Changes of the request that would do, each by itself."""
 
@@ -85,10 +102,24 @@ def _ways_out(request: Request, candidate: Candidate, task: Task) -> Iterator[st
         yield f"with --ctx {n_ctx} ({candidate.quant})"
     if task.n_parallel > 1 and fits(request, replace(task, n_parallel=1)):
         yield f"with --parallel 1 ({candidate.quant})"
-    if request.kv_type == "f16" and fits(replace(request, kv_type="auto"), task):
-        yield f"with --kv-type q8_0 ({candidate.quant})"
+    if kv_type := _narrower_kv(request, task, fits):
+        yield f"with --kv-type {kv_type} ({candidate.quant})"
     if request.placement == "gpu" and fits(replace(request, placement="auto"), task):
-        yield f"with --placement auto ({candidate.quant}, parts of it on the CPU)"
+        yield f"with --placement auto ({candidate.quant}, {_where_else(task)})"
+
+
+def _narrower_kv(request: Request, task: Task, fits: Callable[[Request, Task], bool]) -> KvType | None:
+    """The widest type of KV cache below those that were tried with which it fits, where the heads allow one."""
+    tried: tuple[KvType, ...] = kv_types_for(task.shape, request.kv_type)
+    if "q8_0" not in kv_types_for(task.shape, "auto"):
+        return None
+    narrower = KV_TYPES[KV_TYPES.index(tried[-1]) + 1 :]
+    return next((one for one in narrower if fits(replace(request, kv_type=one), task)), None)
+
+
+def _where_else(task: Task) -> str:
+    """Where a part of the model would go that is not whole on the GPU."""
+    return "parts of it on the CPU" if "split" in task.open_modes("auto") else "on the CPU"
 
 
 def _longest_context(task: Task, fits: Callable[[Task], bool]) -> int | None:

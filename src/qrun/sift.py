@@ -11,6 +11,7 @@ from qrun.fit import usable_gpus
 from qrun.ggml_types import GGML_TYPES
 from qrun.hardware import DeviceKind, Hardware
 from qrun.model import Candidate, ModelShape, Weights
+from qrun.quality import expected_quality
 from qrun.quant import same_quant
 from qrun.request import Request
 from qrun.resolution import EngineState, Reason, Rejection
@@ -142,4 +143,5 @@ def _beyond_hardware(candidate: Candidate, hardware: Hardware, engine: EngineSta
 def _rejection(
     candidate: Candidate, reason: Reason, detail: str, engine: EngineState | None = None, would_fit: str | None = None
 ) -> Rejection:
-    return Rejection(candidate, engine.runner if engine else None, reason, detail, would_fit)
+    quality = None if candidate.defect else expected_quality(candidate)
+    return Rejection(candidate, engine.runner if engine else None, reason, detail, would_fit, quality=quality)
