@@ -57,6 +57,21 @@ def test_the_hub_s_token_is_read_and_never_printed():
     assert "HF_TOKEN" not in config.environ
 
 
+def test_no_token_goes_along_unasked_where_the_user_forbids_it():
+    """Neither the login's nor the environment's: so does huggingface_hub."""
+    hub = read_config({"HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}).hub
+
+    assert (hub.token, hub.implicit_token) == (None, False)
+
+
+def test_variables_in_the_hub_s_folders_are_replaced(monkeypatch):
+    """A service's settings are read by no shell; huggingface_hub replaces `$NAME` in them itself."""
+    monkeypatch.setenv("DISK", "/disk")
+    hub = read_config({"HF_HOME": "$DISK/hf"}).hub
+
+    assert (hub.cache_dir, hub.token_path) == (Path("/disk/hf/hub"), Path("/disk/hf/token"))
+
+
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 def test_offline_is_what_huggingface_hub_takes_for_it(variable):
     """Both variables count, by the words that huggingface_hub takes for true."""

@@ -69,18 +69,24 @@ def _hub(env: Mapping[str, str], cache_dir: Path) -> HubSettings:
     """The Hub's variables with the meaning that huggingface_hub gives them (its constants.py and utils/_auth.py)."""
     base = Path(env.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     home = Path(env.get("HF_HOME") or base)
-    token = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN") or ""
+    implicit = not _is_on(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN")  # also of the token in the environment
+    token = (env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN") or "") if implicit else ""
     return HubSettings(
-        cache_dir=Path(env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE") or home / "hub").expanduser(),
+        cache_dir=_expanded(env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE") or home / "hub"),
         listings_dir=cache_dir / "hub",
-        token_path=Path(env.get("HF_TOKEN_PATH") or home / "token").expanduser(),
+        token_path=_expanded(env.get("HF_TOKEN_PATH") or home / "token"),
         endpoint=(env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
         token="".join(token.split()) or None,
-        implicit_token=not _is_on(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN"),
+        implicit_token=implicit,
         offline=_is_on(env, "HF_HUB_OFFLINE") or _is_on(env, "TRANSFORMERS_OFFLINE"),
         retry_s=_seconds(env, "QRUN_HUB_RETRY_S", DEFAULT_RETRY_S),
         xet=_is_on(env, "QRUN_XET"),
     )
+
+
+def _expanded(path: str | Path) -> Path:
+    """A path with `~` and `$NAME` replaced, as huggingface_hub does: a service's settings are read by no shell."""
+    return Path(os.path.expandvars(os.path.expanduser(path)))  # noqa: PTH111  # before the variables
 
 
 def _places(env: Mapping[str, str]) -> Places:
