@@ -140,6 +140,17 @@ def test_with_the_hub_down_it_is_exit_5(qrun, hub):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_token_that_the_hub_refuses_tells_nothing_of_the_repos(qrun, environ):
+    """Exit 6 and the way out, not a list of repos that are gone."""
+    pulled(qrun, MODEL)
+    environ["HF_TOKEN"] = "hf_revoked"
+
+    done = qrun("outdated", "--json")
+
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "refuses your token" in done.stderr
+
+
 def test_an_update_fetches_the_new_choice_and_keeps_the_old_file(qrun, hub, quants, environ):
     """The new file is whole and pinned; the old one is still there, and the cache is clean to other tools."""
     old = pulled(qrun, MODEL)

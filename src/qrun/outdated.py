@@ -14,7 +14,7 @@ from qrun.errors import UsageError
 from qrun.hardware import Hardware
 from qrun.here import Here, resolve_here
 from qrun.hub_client import HubClient
-from qrun.hub_errors import AccessDenied, HubUnreachable
+from qrun.hub_errors import AccessDenied, HubUnreachable, TokenRefused
 from qrun.kept_files import KeptFiles
 from qrun.model import Candidate
 from qrun.pin_json import KeptDecision
@@ -49,7 +49,10 @@ class ChangedChoice:
 
 
 def moved_repos(config: Config) -> tuple[Behind, ...]:
-    """The repos in the Hub's cache, whoever stored them, that hold weights and are behind. Raises HubUnreachable."""
+    """The repos in the Hub's cache, whoever stored them, that hold weights and are behind.
+
+    Raises HubUnreachable, TokenRefused.
+    """
     stored = [one for repo in stored_repos(config.hub.cache_dir) for one in _branches(repo)]
     with closing(HubClient(config.hub, refresh=True)) as client:
         latest = client.together([partial(_latest, client, one) for one in stored])
@@ -60,12 +63,12 @@ def moved_repos(config: Config) -> tuple[Behind, ...]:
 
 
 def changed_choices(config: Config, kept: Sequence[KeptDecision]) -> tuple[ChangedChoice, ...]:
-    """Those of `kept` that the same request would not come to today. Raises HubUnreachable."""
+    """Those of `kept` that the same request would not come to today. Raises HubUnreachable, TokenRefused."""
     changed = []
     for decision in kept:
         request = request_of(decision.request)
         with closing(resolve_here(request, config=config, refresh=True, remember=False, to_fetch=True)) as here:
-            if isinstance(here.resolution.error, HubUnreachable):
+            if isinstance(here.resolution.error, HubUnreachable | TokenRefused):
                 raise here.resolution.error
             if found := _changed(request, decision, here):
                 changed.append(found)
@@ -100,6 +103,8 @@ def _latest(client: HubClient, stored: tuple[str, str, str]) -> str | None:
     repo_id, ref, _ = stored
     try:
         info = client.repo(repo_id, ref)
+    except TokenRefused:  # it tells of the token, and nothing of any repo
+        raise
     except AccessDenied:
         return None
     return info.commit if info else None
