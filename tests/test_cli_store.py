@@ -166,6 +166,24 @@ def test_the_list_shows_what_is_unfinished_and_what_is_used_in_place(qrun, cache
     assert lines[-1] == f"  other/Great-7B-GGUF as Ollama holds it: {held}"
 
 
+def test_links_in_a_circle_hide_no_other_model(qrun, cache, stored):
+    """What somebody left broken in one repo leads nowhere; the others are listed and checked as ever."""
+    broken = cache / "models--other--Broken-GGUF" / "snapshots"
+    (broken / stored).mkdir(parents=True)
+    for link in (broken / "circle", broken / stored / "Broken-Q8_0.gguf"):
+        link.symlink_to(link.name)
+
+    listed = json.loads(qrun("list", "--json")[1])["repos"]
+    code, out, _ = qrun("verify", REPO)
+
+    assert [(one["repo_id"], one["size_bytes"]) for one in listed] == [
+        ("other/Broken-GGUF", 0),
+        (REPO, len(WEIGHTS) + len(CARD)),
+    ]
+    assert code == 0
+    assert out.startswith("2 files")
+
+
 def test_rm_deletes_the_repo_and_nothing_beside_it(hub, qrun, cache, stored):
     """By the base's name; what other tools keep is byte for byte as before, and their scan finds nothing wrong."""
     kept = other_tools(hub, cache)

@@ -4,6 +4,7 @@ Read from the folders alone (`store_layout` draws them): no network, and no hugg
 every file of every repo first. What a tool has left half-made is told as it is and hides nothing else.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ _PREFIX = "models--"
 _INCOMPLETE = ".incomplete"  # how the partial files of huggingface_hub, and ours, end
 _SHA256_DIGITS = 64
 _WEIGHTS = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # where a link may lead
 _BLOCK_BYTES = 512  # the unit of st_blocks (POSIX, sys/stat.h)
 
 LeftoverKind = Literal["partial", "set_aside", "other"]
@@ -81,7 +83,7 @@ def stored_repos(cache_dir: Path) -> tuple[StoredRepo, ...]:
     """Every model repo in the cache, by repo_id. Raises PermissionError where the cache may not be listed."""
     try:
         with os.scandir(cache_dir) as entries:
-            folders = [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX) and entry.is_dir()]
+            folders = [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX) and _is_folder(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return ()
     repos = [StoredRepo(_repo_id(folder), folder, _snapshots(folder)) for folder in folders]
@@ -111,7 +113,7 @@ def _snapshots(folder: Path) -> tuple[Snapshot, ...]:
     found = [
         Snapshot(entry.name, Path(entry.path), tuple(sorted(refs.get(entry.name, ()))), entry.stat().st_mtime)
         for entry in _scan(folder / "snapshots")
-        if entry.is_dir()
+        if _is_folder(entry)
     ]
     return tuple(sorted(found, key=_rank))
 
@@ -125,7 +127,7 @@ def _refs(folder: Path, prefix: str) -> Mapping[str, str]:
     """Each branch (`refs/pr/1` too) and its commit."""
     found: dict[str, str] = {}
     for entry in _scan(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             found |= _refs(Path(entry.path), f"{prefix}{entry.name}/")
         elif (commit := _commit_in(Path(entry.path))) is not None:
             found[f"{prefix}{entry.name}"] = commit
@@ -157,8 +159,19 @@ def _stored_file(disk: Path, path: str) -> StoredFile:
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in _NOWHERE:
+            raise
         return None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno not in _NOWHERE:
+            raise
+        return False
 
 
 def _leftover(path: Path) -> Leftover | None:
