@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from qrun.runner import Launch, UnixAddress
+from qrun.runner import FailureReason, Launch, UnixAddress
 
 _STAND_IN = Path(__file__).with_name("stand_in_engine.py")
 
@@ -22,10 +22,10 @@ class StandInRunner:
 
     name = "stand-in"
 
-    def explain_failure(self, log_text: str) -> str | None:
+    def explain_failure(self, log_text: str) -> FailureReason | None:
         """The reason of the stand-in that dies while loading."""
         found = re.search(r"the weights are made of \w+", log_text)
-        return found[0] if found else None
+        return FailureReason(found[0]) if found else None
 
 
 def stand_in(behaviour: str = "answers", **env: str) -> Callable[[Path], Launch]:

@@ -121,6 +121,14 @@ def test_an_argument_the_server_does_not_know_is_named(native_server, tmp_path):
             "out of memory for a buffer of 7.8 GiB on CUDA0; try a shorter --ctx, --kv-type q8_0 or a smaller quant",
         ),
         (
+            "I alloc\nE ggml_aligned_malloc: insufficient memory (attempted to allocate  41.96 MB)\nGGML_ASSERT(ctx)",
+            "out of memory for a buffer of 42.0 MiB; try a shorter --ctx, --kv-type q8_0 or a smaller quant",
+        ),
+        (
+            "E llama_model_load: error loading model: mmap failed: Cannot allocate memory",
+            "out of memory; try a shorter --ctx, --kv-type q8_0 or a smaller quant",
+        ),
+        (
             "terminate called after throwing an instance of 'std::bad_alloc'",
             "out of memory; try a shorter --ctx, --kv-type q8_0 or a smaller quant",
         ),
@@ -140,7 +148,10 @@ def test_an_argument_the_server_does_not_know_is_named(native_server, tmp_path):
 )
 def test_lines_that_cannot_be_made_here_are_known(log, reason):
     """Other machines' failures, in the words of llama.cpp's and the loader's source."""
-    assert LlamaCppRunner().explain_failure(log) == reason
+    found = LlamaCppRunner().explain_failure(log)
+
+    assert found.words == reason
+    assert found.lacks_memory is reason.startswith("out of memory")
 
 
 @pytest.mark.parametrize("log", ["", "0.00.1 I srv init: using 8 threads\n", "I load: all went well"])

@@ -26,6 +26,8 @@ _FLASH = ("-fa", "--flash-attn")
 _LAYERS = ("-ngl", "--gpu-layers", "--n-gpu-layers")
 _DEVICE = ("-dev", "--device")
 _BATCH = ("-b", "--batch-size")
+_MICRO_BATCH = ("-ub", "--ubatch-size")
+_PROJECTOR_PLACE = ("--mmproj-offload", "--no-mmproj-offload")
 _CPU_MOE = ("-ncmoe", "--n-cpu-moe", "-cmoe", "--cpu-moe")
 _SPLIT = ("-ts", "--tensor-split")
 _FIT = ("-fit", "--fit")
@@ -109,13 +111,19 @@ def _settings(plan: ServePlan) -> list[_Setting]:
         settings.append(_Setting(_LAYERS, ("-ngl", str(placement.n_gpu_layers))))
     if not placement.on_gpu:
         settings.append(_Setting(_DEVICE, ("--device", "none")))  # without layers a GPU still gets a context
-        settings.append(_Setting(_BATCH, ("-b", str(CPU_BATCH))))
+        settings.append(_Setting(_BATCH, ("-b", str(plan.n_batch or CPU_BATCH))))
+    elif plan.n_batch is not None:
+        settings.append(_Setting(_BATCH, ("-b", str(plan.n_batch))))
+    if plan.n_batch is not None:
+        settings.append(_Setting(_MICRO_BATCH, ("-ub", str(plan.n_batch))))
     if placement.n_cpu_moe:
         settings.append(_Setting(_CPU_MOE, ("--n-cpu-moe", str(placement.n_cpu_moe))))
     if placement.tensor_split is not None:
         settings.append(_Setting(_SPLIT, ("--tensor-split", ",".join(f"{part:g}" for part in placement.tensor_split))))
     if plan.mmproj_path is not None:
         settings.append(_Setting(_PROJECTOR, ("--mmproj", str(plan.mmproj_path))))
+        if plan.mmproj_on_cpu:
+            settings.append(_Setting(_PROJECTOR_PLACE, ("--no-mmproj-offload",)))
     return settings
 
 

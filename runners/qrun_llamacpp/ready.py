@@ -35,10 +35,12 @@ def ready_env(plan: ServePlan, address: UnixAddress | TcpAddress) -> dict[str, s
         "verbosity": LOG_LEVEL,
         "cache_type": plan.kv_cache_type,
         "cache_ram_mib": plan.cache_ram_bytes // MIB,
-        "n_batch": None if placement.on_gpu else CPU_BATCH,
+        "n_batch": plan.n_batch or (None if placement.on_gpu else CPU_BATCH),
+        "n_ubatch": plan.n_batch,
         "n_gpu_layers": placement.n_gpu_layers if placement.on_gpu else 0,
         "n_cpu_moe": placement.n_cpu_moe or 0,
         "tensor_split": placement.tensor_split,
         "mmproj": str(plan.mmproj_path) if plan.mmproj_path else None,
+        "mmproj_on_cpu": plan.mmproj_on_cpu,
     }
     return {PLAN_VARIABLE: json.dumps(document)}

@@ -5,7 +5,17 @@ import socket
 import sys
 from pathlib import Path
 
-from qrun.runner import Engine, EngineSearch, Found, Inventory, Launch, ServePlan, TcpAddress, UnixAddress
+from qrun.runner import (
+    Engine,
+    EngineSearch,
+    FailureReason,
+    Found,
+    Inventory,
+    Launch,
+    ServePlan,
+    TcpAddress,
+    UnixAddress,
+)
 from qrun_llamacpp.failures import explain
 from qrun_llamacpp.find import find_engine, library_of
 from qrun_llamacpp.native import flags_in, server_argv
@@ -66,7 +76,7 @@ class LlamaCppRunner:
             return Launch(ready_argv(engine), address, key, env | ready_env(plan, address), health_path)
         return Launch(server_argv(engine, plan, address), address, key, env, health_path)
 
-    def explain_failure(self, log_text: str) -> str | None:
+    def explain_failure(self, log_text: str) -> FailureReason | None:
         """The engine's own reason in a sentence; None where its log has none that we know."""
         return explain(log_text)
 

@@ -57,13 +57,13 @@ def _params(xllamacpp: Any, plan: Mapping[str, Any], api_key: str | None) -> Any
         flash.LLAMA_FLASH_ATTN_TYPE_AUTO if plan["cache_type"] == "f16" else flash.LLAMA_FLASH_ATTN_TYPE_ENABLED
     )
     params.cache_ram_mib = plan["cache_ram_mib"]
-    params.n_batch = plan["n_batch"] or params.n_batch
+    params.n_batch, params.n_ubatch = plan["n_batch"] or params.n_batch, plan["n_ubatch"] or params.n_ubatch
     params.fit_params = False  # the decision is made: the engine must not make its own
     params.endpoint_metrics = params.endpoint_slots = params.use_jinja = True
     params.ui, params.verbosity = False, plan["verbosity"]
     _place(params, plan)
     if plan["mmproj"]:
-        params.mmproj.path = plan["mmproj"]
+        params.mmproj.path, params.mmproj_use_gpu = plan["mmproj"], not plan["mmproj_on_cpu"]
     return params
 
 

@@ -5,6 +5,7 @@ Each start begins a new file and keeps the one before as `NAME.1`, so that a res
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["EngineLog"]
@@ -19,12 +20,14 @@ class EngineLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self) -> int:
+    def open(self, first_lines: Sequence[str] = ()) -> int:
         """Begin a new file; returns a descriptor for the child to append with, the caller closes it. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.path.exists():
             self.path.replace(self._kept)
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        log_fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        os.write(log_fd, "".join(f"{line}\n" for line in first_lines).encode())
+        return log_fd
 
     def tail(self) -> str:
         """The last 64 KiB; empty where there is no file."""

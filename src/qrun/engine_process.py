@@ -40,6 +40,11 @@ class Ended:
         """Whether the engine's log cannot tell why: it never ran, was killed, or was told to end."""
         return self.code in {None, 0, -signal.SIGKILL}
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether SIGKILL ended it, which no engine sends itself."""
+        return self.code == -signal.SIGKILL
+
     def __str__(self) -> str:
         """A verb phrase, for after `it`."""
         if self.not_started is not None:

@@ -276,6 +276,8 @@ class EngineFailed(QrunError):
     runner: str
     reason: str
     log_path: str | None = None
+    lacks_memory: bool = False  # what it was to load is too large: less of it might load
+    wanted_bytes: int | None = None  # the allocation that was refused, where its log names it
     exit_code: ClassVar[int] = 7
     name: ClassVar[str] = "engine_failed"
 

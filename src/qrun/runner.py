@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from qrun.placement import Placement
 from qrun.request import KvType
 
-__all__ = ["Engine", "EngineSearch", "Found", "Inventory", "Launch", "Runner", "ServePlan", "TcpAddress", "UnixAddress"]
+__all__ = ["Engine", "EngineSearch", "FailureReason", "Found", "Inventory", "Launch", "Runner", "ServePlan", "TcpAddress", "UnixAddress"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ class ServePlan:
     cache_ram_bytes: int
     private_dir: Path  # mode 0700: for sockets, gone when the engine stops
     mmproj_path: Path | None = None
+    mmproj_on_cpu: bool = False
+    n_batch: int | None = None  # tokens of a prompt computed at once; None: what is fastest
     extra_args: tuple[str, ...] = ()
     cuda_uuids: tuple[str, ...] = ()  # the CUDA devices to see, in the order of `placement.tensor_split`; (): all
     gpus_picked: bool = False  # by the user: the engine must use no other
@@ -102,6 +104,18 @@ class Inventory:
     library: Path
 
 
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """Why an engine gave up: `words` follow `RUNNER failed:`. `lacks_memory`: less of it might load.
+
+    `wanted_bytes` is the allocation that was refused, where the log names it.
+    """
+
+    words: str
+    lacks_memory: bool = False
+    wanted_bytes: int | None = None
+
+
 class Runner(Protocol):
     """An engine's driver. Stateless; made without arguments by the registry."""
 
@@ -126,6 +140,6 @@ class Runner(Protocol):
         """The command that serves `plan`. Pure but for free ports and random keys."""
         ...
 
-    def explain_failure(self, log_text: str) -> str | None:
+    def explain_failure(self, log_text: str) -> FailureReason | None:
         """The engine's own reason, found in its log; None where the log has none."""
         ...

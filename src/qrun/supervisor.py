@@ -18,17 +18,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from qrun.engine_health import until_healthy
 from qrun.engine_log import EngineLog
 from qrun.engine_process import Ended, EngineProcess
 from qrun.errors import EngineFailed
 from qrun.private_dir import make_private_dir, remove_private_dir
-from qrun.runner import Launch, Runner
+from qrun.runner import FailureReason, Launch
 from qrun.uninterrupted import wait_uninterrupted
 
-__all__ = ["State", "Supervisor"]
+__all__ = ["Explainer", "State", "Supervisor"]
 
 State = Literal["stopped", "starting", "ready", "failed", "stopping"]
 
@@ -44,24 +44,46 @@ async def _nothing() -> None:
     """Where nothing is to be prepared."""
 
 
+async def _no_other_way(_failure: EngineFailed) -> None:
+    """Where an engine that failed would fail again."""
+
+
+class Explainer(Protocol):
+    """What the supervisor asks of a runner."""
+
+    @property
+    def name(self) -> str:
+        """What the engine is called."""
+        ...
+
+    def explain_failure(self, log_text: str) -> FailureReason | None:
+        """The engine's own reason, found in its log."""
+        ...
+
+
 class Supervisor:
     """The owner of one engine's process. `launch` is given the private folder of each start (mode 0700).
 
     `prepare` is awaited before an engine is launched for the first time: what it fetches (the model) is then there.
+    `otherwise` is asked when an engine never answered: the words for what `launch` gives differently from now on, for
+    one more start; None: there is nothing more to try. What it raises ends the start as a failure.
     """
 
     def __init__(
         self,
         launch: Callable[[Path], Launch],
         *,
-        runner: Runner,
+        runner: Explainer,
         log_path: Path,
         environ: Mapping[str, str],
         ready_timeout_s: float = 600,
         prepare: Callable[[], Awaitable[None]] = _nothing,
+        otherwise: Callable[[EngineFailed], Awaitable[str | None]] = _no_other_way,
     ) -> None:
         self._launch = launch
         self._prepare = prepare
+        self._otherwise = otherwise
+        self._tried: list[str] = []  # what was changed after failures, for the next log's first lines
         self._runner = runner
         self._engine_log = EngineLog(log_path)
         self._environ = environ
@@ -172,7 +194,10 @@ class Supervisor:
         while True:
             failure = await self._live()
             if self._generation == before:  # it never served
-                raise failure
+                if (change := await self._otherwise(failure)) is None:
+                    raise failure
+                self._tried.append(f"qrun: {failure.reason}; trying again with {change}")
+                continue
             deaths = [*(at for at in deaths if time.monotonic() - at < _DEATHS_WITHIN_S), time.monotonic()]
             if len(deaths) > len(_PAUSES_S):
                 final = self._failure(f"{failure.reason} ({len(deaths)} deaths within a minute)")
@@ -195,7 +220,7 @@ class Supervisor:
             remove_private_dir(private_dir)
 
     def _spawn(self, launch: Launch, private_dir: Path) -> EngineProcess:
-        log_fd = self._engine_log.open()
+        log_fd = self._engine_log.open(self._tried)
         try:
             return EngineProcess(launch, private_dir=private_dir, log_fd=log_fd, environ=self._environ)
         finally:
@@ -220,7 +245,7 @@ class Supervisor:
         try:
             await asyncio.wait(either, timeout=self._ready_timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if process.ended.done():  # asked first: somebody else may answer on a port that was to be ours
-                return self._explain(process.ended.result())
+                return self._explain(process.ended.result(), loading=True)
             if probe.done():
                 return probe.result()  # None; or what went wrong in the probe is raised
             limit = f"{self._ready_timeout_s:g} s"
@@ -251,11 +276,19 @@ class Supervisor:
         if self._death is not None and not self._death.done():
             self._death.set_result(failure)
 
-    def _explain(self, ended: Ended) -> EngineFailed:
+    def _explain(self, ended: Ended, *, loading: bool = False) -> EngineFailed:
         if ended.leaves_no_reason:
-            return self._failure(f"it {ended}")
+            failure = self._failure(f"it {ended}")
+            # Nobody else kills an engine that loads: the kernel does, where RAM or the cgroup's share of it runs out.
+            failure.lacks_memory = loading and ended.was_killed
+            return failure
         text = self._engine_log.tail()
-        return self._failure(self._runner.explain_failure(text) or f"it {ended}{_last_line(text)}")
+        found = self._runner.explain_failure(text)
+        if found is None:
+            return self._failure(f"it {ended}{_last_line(text)}")
+        failure = self._failure(found.words)
+        failure.lacks_memory, failure.wanted_bytes = found.lacks_memory, found.wanted_bytes
+        return failure
 
     def _failure(self, reason: str) -> EngineFailed:
         return EngineFailed(self._runner.name, reason.rstrip("."), str(self._engine_log.path))
