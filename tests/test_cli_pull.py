@@ -1,10 +1,12 @@
 """`qrun pull`: several models, paths or JSON, one failure beside a success, and no engine needed."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
 from qrun.cli.main import run_cli
+from qrun.source import quiet
 from tiny_gguf import write_tiny_gguf
 
 REPO = "quanter/Tiny-1B-Instruct-GGUF"
@@ -41,6 +43,21 @@ def test_the_path_of_each_first_file_is_printed(pull, models):
         str(models / "quanter" / "Great-7B-GGUF" / "Great-7B-Q8_0.gguf"),
         str(models / REPO / "Tiny-1B-Instruct-Q8_0.gguf"),
     ]
+
+
+def test_what_is_on_this_disk_already_is_no_part_of_the_download(pull, models, monkeypatch):
+    """The display counts towards what is to be fetched, or it would never come to its end."""
+    told = []
+
+    @contextmanager
+    def show(total_bytes, n_files):
+        told.append((total_bytes, n_files))
+        yield quiet
+
+    monkeypatch.setattr("qrun.cli.pull.show_transfer", show)
+    pull("Great-7B", "Tiny-1B-Instruct")
+
+    assert told == [(0, 0)]
 
 
 def test_one_that_fails_does_not_stop_the_others(pull, models):
