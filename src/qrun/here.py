@@ -22,7 +22,7 @@ from qrun.hub_errors import HubUnreachable
 from qrun.hub_settings import HubSettings
 from qrun.kept_files import KeptFiles
 from qrun.memory_holders import memory_holders
-from qrun.model import Candidate
+from qrun.model import Candidate, ModelFile
 from qrun.names import ModelRef, parse_model
 from qrun.pin import pin_of
 from qrun.pin_json import KeptDecision
@@ -58,6 +58,12 @@ class Here:
     decision: KeptDecision | None = None
     pins: PinStore | None = None
     files: KeptFiles | None = None  # who has the Hub's files; None: they are the source's own
+
+    @property
+    def to_fetch(self) -> tuple[ModelFile, ...]:
+        """The chosen files that are to be fetched: none where they are on this disk. Raises the resolution's error."""
+        candidate = self.resolution.require().candidate
+        return () if candidate.stored or self.files is None else candidate.files
 
     def model_path(self, report: Report = quiet) -> Path:
         """The chosen candidate's first file on this disk, fetched where it is not there.

@@ -11,7 +11,7 @@ __all__ = ["progress_of"]
 
 def progress_of(here: Here) -> AbstractContextManager[Report]:
     """Shows what is fetched of the choice; nothing where its files are on this disk. Raises the decision's error."""
-    candidate = here.resolution.require().candidate
-    if candidate.stored or here.pins is None:
+    files = here.to_fetch
+    if not files:
         return nullcontext(quiet)
-    return show_transfer(candidate.size_bytes, len(candidate.files))
+    return show_transfer(sum(file.size_bytes for file in files), len(files))

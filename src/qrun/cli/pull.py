@@ -72,8 +72,7 @@ def pull(
         with show_asking():
             decided = [_decided(request, decide, stack) for request in requests]
         show_warnings([warning for one in decided if one.here for warning in one.here.resolution.warnings])
-        candidates = [one.pulled.candidate for one in decided if one.pulled.candidate]
-        files = [file for one in candidates if not one.stored for file in one.files]
+        files = [file for one in decided if one.here for file in one.here.to_fetch]
         with show_transfer(sum(file.size_bytes for file in files), len(files)) as report:
             pulled = [_fetched(one, report, remember=update) for one in decided]
     show_pulled(pulled, as_json=as_json)
