@@ -353,6 +353,12 @@ def test_an_address_is_remembered_for_a_while_only(hub, client, commit, monkeypa
     assert statuses(hub, "/maker/base/resolve") == [302, 302, 302]
 
 
+def test_a_file_that_was_removed_since_the_decision_is_no_matter_of_the_connection(client, commit):
+    """The way out is a new decision: the kept one names bytes that the Hub has no more."""
+    with pytest.raises(HubUnreachable, match=r"answers 404 .+ --refresh decides anew"):
+        ranged(client, "0" * len(commit))
+
+
 def test_a_storage_that_is_not_there_is_named(hub, impatient, commit):
     """Where a redirect leads to a host that does not answer, the message says which."""
     hub.fault("redirect", location="http://storage.invalid/base.gguf", path="/resolve/")

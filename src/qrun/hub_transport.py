@@ -110,7 +110,8 @@ class HubTransport:
                 continue
             if not refusal.from_storage:
                 refuse(refusal)
-                raise HubUnreachable(self._name, f"it answers {_status(refusal.status)} to {request.url.path}")
+                why = f"it answers {_status(refusal.status)} to {request.url.path}"
+                raise HubUnreachable(self._name, why, "Where it was removed since, --refresh decides anew.")
             effort.failed(f"its storage answers {_status(refusal.status)}")
 
     def close(self) -> None:
