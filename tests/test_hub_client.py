@@ -260,6 +260,12 @@ def test_the_token_is_the_environments_else_the_logins(hub, opened, settings):
     assert sent == ["Bearer hf_file", "Bearer hf_env", None]
 
 
+def test_an_endpoint_that_is_no_address_is_exit_5(opened, settings):
+    """Said in one line before huggingface_hub is loaded, whose import fails at it."""
+    with pytest.raises(HubUnreachable, match=r"no address .* Check HF_ENDPOINT"):
+        opened(replace(settings, endpoint="http://[::1")).repo("a/b")
+
+
 def test_every_request_says_who_asks(hub, client):
     """The user agent names qrun and its version."""
     client.repo("a/b")

@@ -213,6 +213,11 @@ class HubClient:
         """The session, opened at the first request. Raises HubUnreachable where nothing may be asked."""
         if self._settings.offline:
             raise self._offline()
+        try:
+            urlsplit(self._settings.endpoint)  # huggingface_hub does so when it is imported
+        except ValueError as error:
+            why = f"that is no address ({error})"
+            raise HubUnreachable(self._settings.shown_endpoint, why, "Check HF_ENDPOINT.") from error
         with self._lock:
             if self._opened is None:
                 from qrun.hub_session import open_session
