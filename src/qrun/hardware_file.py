@@ -12,6 +12,7 @@ from typing import Literal, TypeVar, get_args
 
 from qrun.errors import UsageError
 from qrun.hardware import Cpu, Device, Hardware
+from qrun.profiles import nearest_profiles, profile_named
 
 __all__ = ["load_hardware", "read_hardware"]
 
@@ -36,7 +37,12 @@ _GPU_TAKES = (
 
 
 def load_hardware(path: Path) -> Hardware:
-    """The machine that the file at `path` describes. Raises UsageError, naming the file."""
+    """The machine that the file at `path` describes, or the built-in one of that name.
+
+    Raises UsageError, naming the file; for a name that is neither, with the nearest names.
+    """
+    if path.suffix != ".toml" and len(path.parts) == 1 and not path.exists():
+        return _profile(path.name)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -44,6 +50,14 @@ def load_hardware(path: Path) -> Hardware:
     except UnicodeDecodeError as error:
         raise UsageError(f"the hardware file {path} cannot be read: it is not UTF-8 text.") from error
     return read_hardware(text, origin=str(path))
+
+
+def _profile(name: str) -> Hardware:
+    if machine := profile_named(name):
+        return machine
+    nearest = nearest_profiles(name)
+    like = f"The nearest: {', '.join(nearest)}. " if nearest else ""
+    raise UsageError(f"there is no hardware file and no built-in machine {name!r}. {like}All: qrun hardware --profiles")
 
 
 def read_hardware(text: str, *, origin: str = "hardware file") -> Hardware:

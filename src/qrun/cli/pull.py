@@ -28,8 +28,9 @@ __all__ = ["pull"]
     "--hardware",
     "hardware_file",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Decide for the machine that FILE (TOML) describes; every engine that runs there counts as installed.",
+    metavar="NAME|FILE",
+    help="Decide for the built-in machine NAME (qrun hardware --profiles), or the one that FILE (TOML) describes; "
+    "every engine that runs there counts as installed.",
 )
 @click.option(
     "--update",

@@ -20,8 +20,9 @@ __all__ = ["resolve"]
     "--hardware",
     "hardware_file",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Decide for the machine that FILE (TOML) describes; every engine that runs there counts as installed.",
+    metavar="NAME|FILE",
+    help="Decide for the built-in machine NAME (qrun hardware --profiles), or the one that FILE (TOML) describes; "
+    "every engine that runs there counts as installed.",
 )
 @yes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
