@@ -74,8 +74,22 @@ _MARKS = re.compile(r"\((?:r|tm|c)\)|[®™©]", re.IGNORECASE)
 _BRACKETS = re.compile(r"[([]([^)\]]*)[)\]]")
 _WITH_GPU = re.compile(r"\b(?:w/|with) radeon.*", re.IGNORECASE)
 _NOISE = frozenset(
-    "nvidia geforce tesla amd ati radeon instinct intel apple qualcomm corporation inc gpu graphics generation edition "
-    "design with series oam radv".split()
+    {
+        *(
+            "nvidia",
+            "geforce",
+            "tesla",
+            "amd",
+            "ati",
+            "radeon",
+            "instinct",
+            "intel",
+            "apple",
+            "qualcomm",
+            "corporation",
+        ),
+        *("inc", "gpu", "graphics", "generation", "edition", "design", "with", "series", "oam", "radv"),
+    }
 )
 _SAME: Mapping[str, str] = {"mobile": "laptop", "dgpu": "gpu"}
 _CPU_NOISE = re.compile(
