@@ -50,7 +50,8 @@ def _as_before(request: Request, able: Able, task: Task, pin: Pin) -> Option | N
     for n_parallel in range(max(pin.n_parallel, fewest), fewest - 1, -1):
         at = replace(at, n_parallel=n_parallel)
         if fit := fit_in_mode(at, pin.mode, (pin.kv_cache_type,)):
-            speed = expected_speed(at.shape, at.weights, fit.placement, at.hardware)
+            runner, format_ = able.engine.runner, able.candidate.format
+            speed = expected_speed(at.shape, at.weights, fit.placement, at.hardware, engine=runner, format=format_)
             quality = quality_with_kv(able.candidate, pin.kv_cache_type)
             return Option(able.candidate, able.engine, at, fit, quality, speed)
     return None

@@ -65,7 +65,8 @@ def what_is_too_large(request: Request, placed: Placed) -> list[Rejection]:
         if id(able.candidate) not in fitting and id(able.candidate) not in rejected:
             slower = bool(placed.options) and request.placement == "auto" and bool(able.gpus)
             rejection = too_large(request, able.candidate, task, able.engine.runner, fits_slower=slower)
-            quality, speed = expected_quality(able.candidate), speed_if_whole(request, task)
+            speed = speed_if_whole(request, able.candidate, task, able.engine.runner)
+            quality = expected_quality(able.candidate)
             rejected[id(able.candidate)] = replace(rejection, quality=quality, speed=speed)
     return list(rejected.values())
 
@@ -117,5 +118,6 @@ def _option(request: Request, able: Able, task: Task, mode: Mode) -> Option | No
     fit = fit_in_mode(task, mode, kv_types_for(task.shape, request.kv_type))
     if fit is None:
         return None
-    speed = expected_speed(task.shape, task.weights, fit.placement, task.hardware)
+    runner, format_ = able.engine.runner, able.candidate.format
+    speed = expected_speed(task.shape, task.weights, fit.placement, task.hardware, engine=runner, format=format_)
     return Option(able.candidate, able.engine, task, fit, quality_with_kv(able.candidate, fit.kv_cache_type), speed)

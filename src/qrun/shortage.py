@@ -85,10 +85,13 @@ def whole_need(request: Request, task: Task) -> tuple[Mode, MemoryNeed, int]:
     return mode, need, sum(task.hardware.gpus[index].budget_bytes for index in task.gpus)
 
 
-def speed_if_whole(request: Request, task: Task) -> Speed | None:
+def speed_if_whole(request: Request, candidate: Candidate, task: Task, runner: str) -> Speed | None:
     """The rate in the fastest memory there is, if that held the whole model; None where there is no such memory."""
     modes = task.open_modes(request.placement)
-    return expected_speed(task.shape, task.weights, Placement(modes[0]), task.hardware) if modes else None
+    if not modes:
+        return None
+    whole = Placement(modes[0])
+    return expected_speed(task.shape, task.weights, whole, task.hardware, engine=runner, format=candidate.format)
 
 
 def _ways_out(request: Request, candidate: Candidate, task: Task) -> Iterator[str]:
