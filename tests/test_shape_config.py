@@ -106,7 +106,7 @@ EXPLICIT = {
             "ssm__inner_size": 3072,
             "ssm__time_step_rank": 48,
         },
-        {"ffn_down_exps": (512, 1536, 64)},
+        {"ffn_down_exps": (512, 1536, 64)} | {"ssm_in": (1536, 6448), "ssm_conv1d": (4, 3328), "ssm_out": (3072, 1536)},
         (1536, 100352),
     ),
     "lfm2-1.2b": (
@@ -119,7 +119,7 @@ EXPLICIT = {
             "context_length": 128000,
             "shortconv__l_cache": 3,
         },
-        {"ffn_down": (8192, 2048)},
+        {"ffn_down": (8192, 2048), "shortconv.in_proj": (2048, 6144), "shortconv.out_proj": (2048, 2048)},
         (2048, 65536),
     ),
     "falcon-h1-0.5b": (
@@ -138,7 +138,7 @@ EXPLICIT = {
             "ssm__inner_size": 1536,
             "ssm__time_step_rank": 24,
         },
-        {"ffn_down": (2048, 1024)},
+        {"ffn_down": (2048, 1024), "ssm_in": (1024, 3352), "ssm_conv1d": (4, 1792), "ssm_out": (1536, 1024)},
         (1024, 32784),
     ),
     "qwen3-next-80b-a3b": (
@@ -161,7 +161,7 @@ EXPLICIT = {
             "ssm__inner_size": 4096,
             "ssm__time_step_rank": 32,
         },
-        {"ffn_down_exps": (512, 2048, 512), "attn_qkv": (2048, 8192)},
+        {"ffn_down_exps": (512, 2048, 512), "attn_qkv": (2048, 8192), "ssm_conv1d": (4, 8192)},
         (2048, 151936),
     ),
     "nvidia-nemotron-nano-9b-v2": (
@@ -183,7 +183,8 @@ EXPLICIT = {
             "ssm__inner_size": 10240,
             "ssm__time_step_rank": 128,
         },
-        {"ffn_down": (15680, 4480)},
+        {"ffn_up": (4480, 15680), "ffn_down": (15680, 4480)}
+        | {"ssm_in": (4480, 22656), "ssm_conv1d": (4, 12288), "ssm_out": (10240, 4480)},
         (4480, 131072),
     ),
     "olmo-3-7b": (

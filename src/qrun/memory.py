@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
-from qrun.compute import compute_bytes, padded
+from qrun.compute import HOST, PIPELINE_COPIES, Layout, compute_bytes, padded
 from qrun.hardware import Device
 from qrun.model import LayerShape, ModelShape, Weights
 from qrun.placement import Placement
@@ -22,7 +22,11 @@ __all__ = ["DeviceNeed", "MemoryNeed", "kv_cache_bytes", "memory_need"]
 # Bytes of 32 numbers in the cache: f16 two each; ggml's q8_0 and q4_0 blocks add a scale of two bytes.
 _KV_BLOCK = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "q8_0": 34, "q4_0": 18}
-_HOST = -1  # the owner of what lies in host RAM: the last place of every list of sums
+# Their loaders make the output head before the embeddings, so that a tied table is held twice even where both lie in
+# host RAM (llama.cpp src/models: TENSOR_DUPLICATED before tok_embd).
+_HEAD_IS_A_COPY = frozenset({"gemma3n", "gemma4"})
+# Their last layers read the cache of the last layer of their kind that has one.
+_SHARES_CACHES = frozenset({"gemma3n", "gemma4"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +87,20 @@ def memory_need(
     """
     kv = kv_cache_bytes(shape, n_ctx=n_ctx, n_parallel=n_parallel, kv_cache_type=kv_cache_type, n_ubatch=n_ubatch)
     used = _devices_of(placement, gpus)
-    compute = compute_bytes(
-        shape, placement, n_ctx=n_ctx, n_parallel=n_parallel, n_ubatch=n_ubatch, n_devices=len(used)
-    )
+    owners = _owners(shape.n_layer, placement, len(used))
+    has_experts = tuple(map(bool, weights.expert_bytes)) or (shape.n_expert > 0,) * shape.n_layer
+    layout = Layout(tuple(owners), has_experts, len(used))
+    compute = compute_bytes(shape, placement, layout, n_ctx=n_ctx, n_parallel=n_parallel, n_ubatch=n_ubatch)
+    held = _weights_held(shape, weights, layout, placement.n_cpu_moe or 0)
     if placement.mode == "cpu":
-        host = _Part(weights.total_bytes, sum(kv), compute.host_bytes)
+        host = _Part(sum(held), sum(kv), compute.host_bytes)
         return MemoryNeed(*host, 0, (DeviceNeed("CPU", *host, ram_budget_bytes),), source)
 
-    owners = _owners(shape.n_layer, placement, len(used))
-    held = _weights_held(weights, owners, placement.n_cpu_moe or 0, len(used))
     cached = _summed(zip(owners, kv, strict=False), len(used))
     computed = [*compute.device_bytes, compute.host_bytes]
     computed[0] += _weights_copied(weights, placement, used)
+    for owner, copied in _caches_copied(shape, layout, kv):
+        computed[owner] += copied
     *parts, host = (_Part(*part) for part in zip(held, cached, computed, strict=True))
     devices = tuple(
         DeviceNeed(gpu.name if gpu else "GPU", *part, gpu.budget_bytes if gpu else None)
@@ -146,26 +152,28 @@ def _owners(n_layer: int, placement: Placement, n_devices: int) -> list[int]:
     As llama.cpp's load_tensors: the last `n_gpu_layers` of them lie on the devices, in order, by proportion. Draft
     layers, which it counts too, are left out here.
     """
+    if placement.mode == "cpu":
+        return [HOST] * (n_layer + 1)
     whole = placement.mode != "split" or placement.n_gpu_layers is None
     on_gpu = n_layer + 1 if whole else min(placement.n_gpu_layers or 0, n_layer + 1)
     bounds = list(accumulate(placement.tensor_split or (1.0,)))
     places = [min(bisect_right(bounds, bounds[-1] * i / on_gpu), n_devices - 1) for i in range(on_gpu)]
-    return [_HOST] * (n_layer + 1 - on_gpu) + places
+    return [HOST] * (n_layer + 1 - on_gpu) + places
 
 
-def _weights_held(weights: Weights, owners: list[int], n_cpu_moe: int, n_devices: int) -> list[int]:
+def _weights_held(shape: ModelShape, weights: Weights, layout: Layout, n_cpu_moe: int) -> list[int]:
     """The weights on each device and, last, in host RAM."""
     inputs = weights.token_embd_bytes + weights.other_input_bytes
     rest = weights.total_bytes - inputs - weights.output_bytes - sum(weights.layer_bytes)
     # Tied embeddings are held twice: for the input in RAM, for the output where the head is.
     head = rest + (weights.token_embd_bytes if weights.tied else weights.output_bytes)
-    if weights.tied and owners[-1] == _HOST:
+    if weights.tied and layout.owners[-1] == HOST and shape.architecture not in _HEAD_IS_A_COPY:
         head = rest
     on_host = sum(weights.expert_bytes[:n_cpu_moe])
-    held = _summed(zip(owners, [*weights.layer_bytes, head], strict=True), n_devices)
-    for owner, moved in zip(owners, weights.expert_bytes[:n_cpu_moe], strict=False):
+    held = _summed(zip(layout.owners, [*weights.layer_bytes, head], strict=True), layout.n_devices)
+    for owner, moved in zip(layout.owners, weights.expert_bytes[:n_cpu_moe], strict=False):
         held[owner] -= moved
-    held[_HOST] += inputs + on_host
+    held[HOST] += inputs + on_host
     return held
 
 
@@ -177,6 +185,19 @@ def _weights_copied(weights: Weights, placement: Placement, used: Sequence[Devic
     """
     offloads = placement.mode in {"split", "experts-on-cpu"} and any(gpu and gpu.kind != "cpu" for gpu in used)
     return weights.largest_bytes if offloads else 0
+
+
+def _caches_copied(shape: ModelShape, layout: Layout, kv: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """The caches that layers read from another device, as (owner, bytes): each comes over for every batch under way."""
+    if shape.architecture not in _SHARES_CACHES:
+        return
+    copies = PIPELINE_COPIES if layout.pipelined else 1
+    sources: dict[int | None, int] = {}
+    for index, layer in enumerate(shape.layers):
+        if layer.n_head_kv:
+            sources[layer.window] = index
+        elif layer.window in sources and layout.owners[sources[layer.window]] != layout.owners[index]:
+            yield layout.owners[index], copies * kv[sources[layer.window]]
 
 
 def _summed(sizes: Iterable[tuple[int, int]], n_devices: int) -> list[int]:

@@ -25,7 +25,11 @@ class LayerShape:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The dimensions that memory and speed follow from. `layers` has one entry per block, draft heads excluded."""
+    """The dimensions that memory and speed follow from. `layers` has one entry per block, draft heads excluded.
+
+    `recurrent_width`: numbers a token that live at a time in a recurrent layer. `ffn_gated`: up has a gate beside it.
+    `layer_input_width`: of the embeddings that each layer is given besides (Gemma 3n and 4).
+    """
 
     architecture: str
     n_layer: int
@@ -39,6 +43,9 @@ class ModelShape:
     n_expert_used: int = 0
     n_ff_exp: int = 0
     fused_qkv: bool = False
+    ffn_gated: bool = True
+    recurrent_width: int = 0
+    layer_input_width: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,38 @@ def _model_shape(keys: _Keys, tensors: Sequence[TensorInfo], n_all: int, n_layer
         n_expert_used=max(keys.per_layer("expert_used_count", n_layer, 0)),
         n_ff_exp=_row(tensors, "ffn_down_exps.weight"),
         fused_qkv=any(tensor.name.endswith(".attn_qkv.weight") for tensor in tensors),
+        ffn_gated=_gated(tensors),
+        recurrent_width=_recurrent_width(tensors),
+        layer_input_width=keys.number("embedding_length_per_layer_input", 0),
     )
+
+
+def _gated(tensors: Sequence[TensorInfo]) -> bool:
+    """Whether a feed-forward has a gate, be it in one tensor with up. Not known of one without tensors: most have."""
+    up = next((one for one in tensors if one.name.endswith((".ffn_up.weight", ".ffn_up_exps.weight"))), None)
+    if up is None:
+        return True
+    n_ff = max(_row(tensors, "ffn_down.weight"), _row(tensors, "ffn_down_exps.weight"))
+    gates = (".ffn_gate.weight", ".ffn_gate_exps.weight", ".ffn_gate_up_exps.weight")
+    return up.dims[1] > n_ff or any(one.name.endswith(gates) for one in tensors)
+
+
+def _recurrent_width(tensors: Sequence[TensorInfo]) -> int:
+    """Numbers a token in a recurrent layer's widest step (llama.cpp src/models: mamba-base.cpp, delta-net-base.cpp).
+
+    Mamba: the projection, what was convolved, the scan's output and its product; of the delta net (Qwen3-Next), by
+    measurement, five times what is convolved; of LFM2 what goes in and comes out. 0: none, or not known (RWKV).
+    """
+    convolved = _column(tensors, "ssm_conv1d.weight")
+    projected = _column(tensors, "ssm_in.weight")
+    if projected:
+        return projected + convolved + 2 * _row(tensors, "ssm_out.weight")
+    return 5 * convolved + _column(tensors, "shortconv.in_proj.weight") + 2 * _row(tensors, "shortconv.out_proj.weight")
+
+
+def _column(tensors: Iterable[TensorInfo], suffix: str) -> int:
+    """The longest column of the layers' tensors of that name."""
+    return max((one.dims[1] for one in tensors if one.name.endswith(f".{suffix}") and len(one.dims) > 1), default=0)
 
 
 def _row(tensors: Iterable[TensorInfo], suffix: str) -> int:
@@ -203,8 +234,10 @@ def _layers(keys: _Keys, n_all: int, n_layer: int, n_embd: int, heads: tuple[int
     dims = _head_dims(keys, n_embd, heads)
     both = keys.architecture in _BOTH_IN_EVERY_LAYER
     return tuple(
-        LayerShape(state_bytes=states[i])
-        if (states[i] and not both) or i >= n_cached
+        LayerShape(window=windows[i])
+        if i >= n_cached
+        else LayerShape(state_bytes=states[i])
+        if states[i] and not both
         else LayerShape(kv_heads[i], *dims[windows[i] is not None], window=windows[i], state_bytes=states[i])
         for i in range(n_layer)
     )
