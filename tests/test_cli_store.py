@@ -19,6 +19,7 @@ from qrun.cli.main import run_cli
 from qrun.config import read_config
 from qrun.store_layout import RepoLayout
 from qrun.store_ledger import Entry, Ledger
+from qrun.store_prune import prunable
 from qrun.store_scan import stored_repos
 
 REPO = "quanter/Tiny-1B-Instruct-GGUF"
@@ -474,6 +475,17 @@ def test_prune_leaves_revisions_that_others_fetched_in_whole_or_part(hub, qrun, 
 
     assert qrun("prune")[1] == "Nothing to prune.\n"
     assert everything(cache) == before
+
+
+@pytest.mark.parametrize(("path", "goes"), [(FILE, False), ("Tiny-1B-Instruct-Q4_0.gguf", True)])
+def test_prune_leaves_what_a_decision_names_and_stored_files_alone_count(hub, cache, path, goes):
+    """The next same request serves the old commit's file; a decision for a file that is not stored holds nothing."""
+    first, _ = moved_on(hub, cache)
+    ours = Entry(REPO, first, "main", (FILE, "README.md"), 1.0)
+
+    found = prunable(cache, stored_repos(cache), [ours], {(first, path)}, now_s=time.time())
+
+    assert [one.commits for one in found] == [(first,)] * goes
 
 
 def test_prune_leaves_a_superseded_revision_whose_files_the_newer_has_not(hub, qrun, cache):

@@ -34,9 +34,14 @@ class Prunable:
 
 
 def prunable(
-    cache_dir: Path, repos: Sequence[StoredRepo], ledger: Sequence[Entry], pinned: Collection[str], *, now_s: float
+    cache_dir: Path,
+    repos: Sequence[StoredRepo],
+    ledger: Sequence[Entry],
+    pinned: Collection[tuple[str | None, str]],
+    *,
+    now_s: float,
 ) -> tuple[Prunable, ...]:
-    """All that may go. `pinned`: commits that a decision names; `now_s`: seconds since the epoch."""
+    """All that may go. `pinned`: commit and first file of each decision; `now_s`: seconds since the epoch."""
     unfinished = [one for repo in repos for one in _unfinished(cache_dir, repo, now_s)]
     superseded = [one for repo in repos for one in _superseded(cache_dir, repo, ledger, pinned)]
     return (*unfinished, *superseded)
@@ -51,7 +56,7 @@ def _unfinished(cache_dir: Path, repo: StoredRepo, now_s: float) -> Iterator[Pru
 
 
 def _superseded(
-    cache_dir: Path, repo: StoredRepo, ledger: Sequence[Entry], pinned: Collection[str]
+    cache_dir: Path, repo: StoredRepo, ledger: Sequence[Entry], pinned: Collection[tuple[str | None, str]]
 ) -> Iterator[Prunable]:
     going = [one.commit for one in repo.snapshots if _is_superseded(one, repo, ledger, pinned)]
     for removal in plan_removal(cache_dir, [repo], commits=going) if going else ():
@@ -59,9 +64,14 @@ def _superseded(
         yield Prunable(repo.repo_id, "superseded", removal.places, removal.size_bytes, removal.commits, delete)
 
 
-def _is_superseded(snapshot: Snapshot, repo: StoredRepo, ledger: Sequence[Entry], pinned: Collection[str]) -> bool:
-    """Whether all of it is ours, no branch and no decision names it, and a branch's snapshot has each of its files."""
-    if snapshot.refs or snapshot.commit in pinned:
+def _is_superseded(
+    snapshot: Snapshot, repo: StoredRepo, ledger: Sequence[Entry], pinned: Collection[tuple[str | None, str]]
+) -> bool:
+    """Whether all of it is ours, no branch and no decision names it, and a branch's snapshot has each of its files.
+
+    A decision for another file of that commit, which is not stored, does not hold it.
+    """
+    if snapshot.refs:
         return False
     ours = {
         path
@@ -70,7 +80,7 @@ def _is_superseded(snapshot: Snapshot, repo: StoredRepo, ledger: Sequence[Entry]
         for path in entry.paths
     }
     paths = {file.path for file in files_of(snapshot)}
-    if not paths or not paths <= ours:
+    if not paths or not paths <= ours or any((snapshot.commit, path) in pinned for path in paths):
         return False
     newer = [one for one in repo.snapshots if one.refs]
     return any(paths <= {file.path for file in files_of(one) if file.size_bytes is not None} for one in newer)

@@ -22,7 +22,7 @@ def prune(*, dry_run: bool, as_json: bool) -> None:
     config = read_config()
     ledger = Ledger(config.ledger_dir)
     cache_dir = config.hub.cache_dir
-    pinned = {kept.pin.revision for kept in PinStore(config.pins_dir).all() if kept.pin.revision}
+    pinned = {(kept.pin.revision, kept.pin.path) for kept in PinStore(config.pins_dir).all()}
     found = prunable(cache_dir, stored_models(cache_dir), ledger.entries(), pinned, now_s=time.time())
     for one in () if dry_run else found:
         one.delete()
