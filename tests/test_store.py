@@ -305,7 +305,8 @@ def test_hub_that_stays_away_is_exit_5_and_what_came_is_kept(
     hub.clear_faults()
     store.fetch(wanted)
 
-    assert sent_of(hub) == len(WEIGHTS)
+    # what was on its way when another range gave up may come twice: that of the last, short slice
+    assert len(WEIGHTS) <= sent_of(hub) < len(WEIGHTS) + 1_100_000
     assert files_in(layout.snapshot(wanted.commit)) == FILES
 
 
@@ -431,6 +432,16 @@ def test_link_that_somebody_planted_is_not_followed(
         store.fetch(Wanted(REPO, wanted.commit, "a/b", wanted.files))
 
     assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["snapshots/COMMIT", "snapshots/COMMIT/deep"])
+def test_files_behind_a_planted_link_are_not_stored(planted: str, store: Store, wanted: Wanted, layout: RepoLayout):
+    """However whole they are: who planted the link may change what is behind it."""
+    store.fetch(wanted)
+    folder = layout.folder / planted.replace("COMMIT", wanted.commit)
+    folder.symlink_to(folder.rename(folder.with_name("moved")))
+
+    assert store.path_of(wanted) is None
 
 
 def test_link_planted_in_a_files_place_is_replaced(store: Store, wanted: Wanted, layout: RepoLayout, tmp_path: Path):

@@ -129,9 +129,9 @@ class Transfers:
         try:
             with self._client.ranged(remote.repo_id, remote.commit, remote.path, start, stop) as pieces:
                 for piece in pieces:
-                    self.check()
                     partial.write(at, piece)
                     at += len(piece)
+                    self.check()
             partial.settle_soon()
         except RangesIgnored:
             if partial.claim_whole():
@@ -147,9 +147,9 @@ class Transfers:
             try:
                 with self._client.ranged(remote.repo_id, remote.commit, remote.path, 0, remote.size_bytes) as pieces:
                     for piece in pieces:
-                        self.check()
                         partial.write(at, piece)
                         at += len(piece)
+                        self.check()
             except RangesIgnored:
                 if not n_left or at <= furthest:
                     raise
