@@ -399,6 +399,15 @@ def test_answers_with_a_token_are_kept_apart(hub, opened, settings):
     assert opened(settings).models(author="maker") == ()
 
 
+def test_answers_of_another_hub_are_kept_apart(hub, opened, settings, commit):
+    """A mirror that has less, or other bytes, answers for itself."""
+    opened(settings).repo("maker/base-GGUF")
+    with HubEmulator() as mirror:
+        found = opened(replace(settings, endpoint=mirror.endpoint)).repo("maker/base-GGUF")
+
+    assert found is None
+
+
 def test_offline_gives_what_was_kept_whatever_its_age(hub, opened, settings, commit, monkeypatch):
     """Offline, old answers are better than none, and nothing is asked."""
 

@@ -124,6 +124,15 @@ def test_without_its_engine_the_refusal_is_about_the_engine():
     assert "it was removed" in str(kept.error)
 
 
+def test_another_engine_does_not_run_the_choice_as_if_it_were_kept():
+    """Its settings were found for the one that was decided on."""
+    _, pin = decided(cpu_only(32))
+
+    kept = keep(pin, cpu_only(32), engines=(replace(LLAMACPP, runner="another"),))
+
+    assert kept.chosen is None
+
+
 def test_a_context_of_auto_is_as_long_as_today_s_memory_allows():
     """`auto` asks for the longest that fits, so that is not pinned."""
     machine = card(12)

@@ -110,6 +110,8 @@ def test_the_same_request_on_the_same_machine_finds_its_decision(tmp_path):
         (REQUEST, card(24)),
         (REQUEST, card(12, count=2)),
         (REQUEST, cpu_only(64)),
+        (REQUEST, replace(MACHINE, simulated=True, name="that of a file")),
+        (REQUEST, replace(MACHINE, ram_limit_bytes=8 * GIB)),
     ],
 )
 def test_another_request_or_machine_has_no_decision(tmp_path, request_, machine):
