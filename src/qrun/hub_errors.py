@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qrun.errors import FileDamaged, QrunError
-from qrun.units import gib
+from qrun.units import size
 
 __all__ = ["AccessDenied", "ChecksumWrong", "DiskFull", "HubUnreachable", "RangesIgnored", "TokenRefused"]
 
@@ -91,4 +91,4 @@ class DiskFull(QrunError):
         """The need, what is free, and what to do."""
         if self.needed_bytes is None or self.free_bytes is None:
             return f"the disk of {self.path} is full. {self.remedy}"
-        return f"{self.path} has {gib(self.free_bytes)} free and needs {gib(self.needed_bytes)}. {self.remedy}"
+        return f"{self.path} has {size(self.free_bytes)} free and needs {size(self.needed_bytes)}. {self.remedy}"
