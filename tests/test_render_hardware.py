@@ -17,6 +17,7 @@ FULL = Hardware(
     ram_free_bytes=40 * GIB,
     ram_limit_bytes=48 * GIB,
     ram_bandwidth_bytes_per_s=60e9,
+    ram_bandwidth_source="measured",
     gpus=(
         Device(
             "NVIDIA GeForce RTX 4090",
@@ -24,6 +25,7 @@ FULL = Hardware(
             24 * GIB,
             free_bytes=20 * GIB,
             bandwidth_bytes_per_s=1008e9,
+            bandwidth_source="specification",
             compute_capability="8.9",
             uuid="GPU-1",
             pci_bus_id="00000000:01:00.0",
@@ -57,6 +59,7 @@ DOCUMENT = {
         "limit_bytes": 48 * GIB,
         "budget_bytes": 38 * GIB,
         "bandwidth_bytes_per_s": 60e9,
+        "bandwidth_source": "measured",
     },
     "gpus": [
         {
@@ -67,6 +70,7 @@ DOCUMENT = {
             "free_bytes": 20 * GIB,
             "budget_bytes": 18.5 * GIB,
             "bandwidth_bytes_per_s": 1008e9,
+            "bandwidth_source": "specification",
             "compute_capability": "8.9",
             "unified": False,
             "working_set_bytes": None,
@@ -82,6 +86,7 @@ DOCUMENT = {
             "free_bytes": None,
             "budget_bytes": 31 * GIB,
             "bandwidth_bytes_per_s": None,
+            "bandwidth_source": None,
             "compute_capability": None,
             "unified": True,
             "working_set_bytes": None,
@@ -123,7 +128,7 @@ def test_people_read_a_fact_a_line(capsys):
     show_hardware(FULL, as_json=False)
 
     out = capsys.readouterr().out
-    assert out.splitlines()[:8] == [
+    assert out.splitlines()[:9] == [
         "Machine       A workstation (linux)",
         "CPU           A CPU (x86_64)",
         "Cores         12 physical, 8 of them performance, 20 logical",
@@ -131,6 +136,7 @@ def test_people_read_a_fact_a_line(capsys):
         "Instructions  avx2 fma",
         "RAM           64.0 GiB, limited to 48.0 GiB by the cgroup, 40.0 GiB free",
         "RAM budget    38.0 GiB for a model",
+        "Bandwidth     60 GB/s (measured)",
         "Note          A driver was not answering.",
     ]
     assert all(line == line.rstrip() for line in out.splitlines())
@@ -138,7 +144,7 @@ def test_people_read_a_fact_a_line(capsys):
 
 
 def test_people_read_each_gpu_in_a_row(capsys):
-    """Index, name, backend, memory, free, budget, driver; a name in brackets is not taken for markup."""
+    """Index, name, backend, memory, free, budget, bandwidth, driver; a name in brackets is not taken for markup."""
     show_hardware(FULL, as_json=False)
 
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
@@ -156,6 +162,7 @@ def test_people_read_each_gpu_in_a_row(capsys):
         "unknown",
         "31.0",
         "GiB",
+        "unknown",
         "unknown",
     ]
 

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from candidates import QWEN_30B_A3B, candidate, card, cpu_only
+from qrun.hardware import Device
 from qrun.placement import Placement
-from qrun.speed import active_bytes, expected_speed, relative_efficiency
+from qrun.speed import active_bytes, constants_of, expected_speed, relative_efficiency
 
 # llama.cpp's own table of decode efficiency against F16 on GPUs, and the types its mixes are made of (parts of bytes).
 LLAMACPP_MIXES = {
@@ -22,6 +25,8 @@ LLAMACPP_MIXES = {
 }
 GPU = Placement("gpu", 33, 0)
 CPU = Placement("cpu", 0, 0)
+SPLIT = replace(GPU, tensor_split=(0.5, 0.5))
+LLAMA = candidate("Q4_K_M")
 
 
 def rate(one, placement, hardware):
@@ -120,3 +125,122 @@ def test_layers_split_over_cards_are_read_one_card_after_the_other():
     double = rate(one, split, card(24, count=2, bandwidth_bytes_per_s=1e12))
 
     assert double.decode_tps == pytest.approx(single.decode_tps)
+
+
+BANDWIDTHS = st.floats(10e9, 10_000e9)
+ENGINES = st.sampled_from(["llamacpp", "mlx", "exllamav2", "exllamav3", "transformers", "vllm"])
+KINDS = st.sampled_from(["cuda", "rocm", "vulkan", "metal"])
+
+
+@given(BANDWIDTHS, BANDWIDTHS, ENGINES, KINDS)
+def test_more_bandwidth_is_never_slower(one, other, engine, kind):
+    """Whatever the engine and the backend, the rate rises with the device's bandwidth."""
+    slow, fast = (
+        expected_speed(LLAMA.shape, LLAMA.weights, GPU, card(24, kind=kind, bandwidth_bytes_per_s=rate), engine=engine)
+        for rate in sorted((one, other))
+    )
+
+    assert slow.decode_tps <= fast.decode_tps
+
+
+@given(st.integers(1, 10**9), st.integers(0, 10**9), ENGINES, KINDS)
+def test_more_bytes_are_never_faster(layer_bytes, more_bytes, engine, kind):
+    """Of the same types, the larger file decodes no faster."""
+    machine = card(24, kind=kind, bandwidth_bytes_per_s=500e9)
+    small, large = (
+        expected_speed(
+            LLAMA.shape, replace(LLAMA.weights, layer_bytes=(size,) * LLAMA.shape.n_layer), GPU, machine, engine=engine
+        )
+        for size in (layer_bytes, layer_bytes + more_bytes)
+    )
+
+    assert large.decode_tps <= small.decode_tps
+
+
+@given(
+    st.sampled_from([GPU, CPU, Placement("split", 12, 0), Placement("experts-on-cpu", 33, 8), SPLIT]),
+    st.none() | BANDWIDTHS,
+    ENGINES,
+    st.sampled_from(["gguf", "mlx", "exl2", "awq", "bnb"]),
+    st.integers(0, 131072),
+)
+def test_the_range_holds_the_rate(placement, bandwidth, engine, format_, n_before):
+    """Every prediction is positive and lies within its own range, and says where it is from."""
+    machine = card(24, count=2, bandwidth_bytes_per_s=bandwidth)
+
+    speed = expected_speed(
+        LLAMA.shape, LLAMA.weights, placement, machine, engine=engine, format=format_, n_before=n_before
+    )
+
+    assert 0 < speed.low < speed.decode_tps < speed.high
+    assert speed.source in ("model", "extrapolated")
+    if bandwidth is None:
+        assert speed.source == "extrapolated"
+
+
+def test_a_format_with_few_measurements_is_extrapolated_within_40_percent():
+    """Fewer than 8 published rows of engine and format make no claim: the range is 40 % either way."""
+    machine = card(24, bandwidth_bytes_per_s=1008e9)
+
+    known = expected_speed(LLAMA.shape, LLAMA.weights, GPU, machine, engine="exllamav2", format="exl2")
+    unknown = expected_speed(LLAMA.shape, LLAMA.weights, GPU, machine, engine="exllamav3", format="exl3")
+
+    assert known.source == "model"
+    assert unknown.source == "extrapolated"
+    assert unknown.low == pytest.approx(0.6 * unknown.decode_tps)
+    assert unknown.high == pytest.approx(1.4 * unknown.decode_tps)
+
+
+def test_a_split_between_gpu_and_cpu_is_extrapolated():
+    """No published row stands behind parts on both sides."""
+    machine = replace(card(24, bandwidth_bytes_per_s=1008e9), ram_bandwidth_bytes_per_s=60e9)
+
+    assert rate(LLAMA, Placement("split", 12, 0), machine).source == "extrapolated"
+    assert rate(LLAMA, GPU, machine).source == "model"
+
+
+def test_an_engine_without_figures_on_a_backend_has_llamacpps_and_says_extrapolated():
+    """A new combination ranks, and claims nothing."""
+    own, borrowed = constants_of("llamacpp", "metal"), constants_of("exllamav3", "metal")
+
+    assert borrowed.layer_s == own.layer_s
+    assert borrowed.rows == {}
+
+
+def test_a_full_context_slows_decoding():
+    """What lies in the KV cache is read for every token."""
+    machine = card(24, bandwidth_bytes_per_s=1008e9)
+    short, long = (expected_speed(LLAMA.shape, LLAMA.weights, GPU, machine, n_before=n).decode_tps for n in (0, 32768))
+
+    assert long < 0.8 * short
+
+
+def test_layers_that_lie_on_all_devices_are_read_by_them_together():
+    """Two cards under vLLM decode one request faster than one, though not twice as fast."""
+    one, two = (
+        expected_speed(
+            LLAMA.shape, LLAMA.weights, placement, card(24, count=2, bandwidth_bytes_per_s=300e9), engine="vllm"
+        ).decode_tps
+        for placement in (GPU, SPLIT)
+    )
+
+    assert one < two < 2 * one
+
+
+def test_a_measured_bandwidth_counts_as_the_part_of_the_nominal_that_is_read():
+    """60 GB/s read are memory of some 75 GB/s: efficiencies are against the nominal."""
+    nominal = replace(cpu_only(64), ram_bandwidth_bytes_per_s=75e9)
+    measured = replace(cpu_only(64), ram_bandwidth_bytes_per_s=60e9, ram_bandwidth_source="measured")
+
+    assert rate(LLAMA, CPU, measured).decode_tps == pytest.approx(rate(LLAMA, CPU, nominal).decode_tps)
+
+
+def test_prefill_follows_the_devices_fp16_rate_and_is_unknown_without_it():
+    """A card known by name has a prefill rate; one that is not has none, and no guess."""
+    named = Device("NVIDIA GeForce RTX 4090", "cuda", 24 * 2**30, bandwidth_bytes_per_s=1008e9)
+
+    known = rate(LLAMA, GPU, replace(card(24), gpus=(named,)))
+    unknown = rate(LLAMA, GPU, card(24, bandwidth_bytes_per_s=1008e9))
+
+    assert known.prefill_tps == pytest.approx(165.2e12 * 0.33 / (2 * 7.5e9), rel=0.1)
+    assert unknown.prefill_tps is None

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from qrun.bandwidth import BandwidthStore
 from qrun.changes import what_changed
 from qrun.config import Config
+from qrun.devices import with_bandwidths
 from qrun.engines import engine_states
 from qrun.errors import Failure, ModelNotFound, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
@@ -105,6 +107,7 @@ class _Question:
     hub: HubSettings
     files: KeptFiles
     pins: PinStore | None  # None: the source is this disk, where looking again costs nothing
+    bandwidths: BandwidthStore | None  # None: the machine is described by a file
 
 
 def resolve_here(
@@ -126,7 +129,8 @@ def resolve_here(
     warns of what changed; `remember=False` leaves it to the caller to keep the new decision. Raises UsageError for a
     hardware file or GPU that cannot be meant; all else is in the resolution. The caller closes what is returned.
     """
-    hardware = _hardware(request, config, hardware_file)
+    bandwidths = BandwidthStore(config.state_dir) if hardware_file is None else None
+    hardware = _hardware(request, config, hardware_file, bandwidths)
     blank = Resolution(request, None, None, hardware, None)
     hub = replace(config.hub, offline=config.hub.offline or offline)
     source: Source | None = None
@@ -142,7 +146,7 @@ def resolve_here(
         source = pick_source(model, models_dir or config.models_dir, lambda: the_hub)
         pins = PinStore(config.pins_dir) if source is the_hub else None
         engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
-        question = _Question(request, model, source, hardware, engines, hub, files, pins)
+        question = _Question(request, model, source, hardware, engines, hub, files, pins, bandwidths)
         return _answered(question, refresh=refresh, remember=remember)
     except QrunError as error:
         return Here(replace(blank, error=error), source, hardware)
@@ -173,13 +177,31 @@ def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
 def _decided(question: _Question) -> Here:
     """A fresh decision: what the source has, resolved, and once more with the headers of the best few."""
     found = _found(question)
-    first = resolve(question.request, found, question.hardware, question.engines)
+    question, first = _resolved(question, found)
     resolution = first
     if finalists := _finalists(first):
         exact = dict(zip(map(id, finalists), question.source.sharpened(finalists), strict=True))
         found = replace(found, candidates=tuple(exact.get(id(one), one) for one in found.candidates))
         resolution = resolve(question.request, found, question.hardware, question.engines)
     return _here(question, resolution, _to_keep(question, found, resolution))
+
+
+def _resolved(question: _Question, found: FoundModel) -> tuple[_Question, Resolution]:
+    """The resolution by a known bandwidth of RAM, where the choice lies in RAM: it is measured for that alone."""
+    if not question.hardware.gpus:
+        question = _measured(question)
+    first = resolve(question.request, found, question.hardware, question.engines)
+    in_ram = first.chosen is not None and not first.chosen.placement.whole_on_gpu
+    if in_ram and question.hardware.ram_bandwidth_source != "measured":
+        question = _measured(question)
+        first = resolve(question.request, found, question.hardware, question.engines)
+    return question, first
+
+
+def _measured(question: _Question) -> _Question:
+    if question.bandwidths is None:
+        return question
+    return replace(question, hardware=question.bandwidths.measured(question.hardware))
 
 
 def _here(question: _Question, resolution: Resolution, decision: KeptDecision | None = None) -> Here:
@@ -236,10 +258,13 @@ def _with_warning(here: Here, warning: str) -> Here:
     return replace(here, resolution=resolution)
 
 
-def _hardware(request: Request, config: Config, hardware_file: Path | None) -> Hardware:
+def _hardware(
+    request: Request, config: Config, hardware_file: Path | None, bandwidths: BandwidthStore | None
+) -> Hardware:
     if hardware_file is None:
-        return probe_hardware(gpus=request.gpus, environ=config.environ)
-    described = load_hardware(hardware_file)
+        probed = probe_hardware(gpus=request.gpus, environ=config.environ)
+        return bandwidths.known(probed) if bandwidths else probed
+    described = with_bandwidths(load_hardware(hardware_file))
     return replace(described, gpus=select_gpus(described.gpus, request.gpus))
 
 

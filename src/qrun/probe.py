@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 
+from qrun.devices import with_bandwidths
 from qrun.errors import UsageError
 from qrun.hardware import Cpu, Device, Hardware
 from qrun.probe_amd import probe_amd
@@ -22,14 +23,14 @@ _OS_NAMES = {"darwin": "macos", "win32": "windows"}
 
 
 def probe_hardware(*, gpus: tuple[int, ...] | None = None, environ: Mapping[str, str]) -> Hardware:
-    """This machine as it is now.
+    """This machine as it is now, with its devices' nominal bandwidths where their names tell them.
 
     `gpus` keeps those of the found GPUs, counted as `qrun hardware` lists them: None keeps all, `()` none. `environ`
     is asked for CUDA_VISIBLE_DEVICES and its like. Raises UsageError for a GPU that is not there, Failure where even
     the memory cannot be read.
     """
     host, found = host_and_gpus(sys.platform, environ)
-    return Hardware(
+    machine = Hardware(
         name=machine_name(host, found.devices),
         os=_OS_NAMES.get(sys.platform, sys.platform),
         cpu=host.cpu,
@@ -39,6 +40,7 @@ def probe_hardware(*, gpus: tuple[int, ...] | None = None, environ: Mapping[str,
         gpus=select_gpus(found.devices, gpus),
         notes=found.notes,
     )
+    return with_bandwidths(machine)
 
 
 def select_gpus(found: Sequence[Device], wanted: Sequence[int] | None) -> tuple[Device, ...]:

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import click
 
-from qrun.hardware import Cpu, Device, Hardware, engine_threads
+from qrun.hardware import BandwidthSource, Cpu, Device, Hardware, engine_threads
 from qrun.units import gib
 
 __all__ = ["hardware_json", "show_hardware"]
 
 # Wider than any row: in a pipe each fact stays on its one line.
 _PIPE_WIDTH = 10_000
-_GPU_COLUMNS = ("GPU", "Name", "Backend", "Memory", "Free", "Budget", "Driver")
+_GPU_COLUMNS = ("GPU", "Name", "Backend", "Memory", "Free", "Budget", "Bandwidth", "Driver")
 
 
 def show_hardware(hardware: Hardware, *, as_json: bool) -> None:
@@ -42,6 +42,7 @@ def hardware_json(hardware: Hardware) -> dict[str, object]:
             "limit_bytes": hardware.ram_limit_bytes,
             "budget_bytes": hardware.ram_budget_bytes,
             "bandwidth_bytes_per_s": hardware.ram_bandwidth_bytes_per_s,
+            "bandwidth_source": hardware.ram_bandwidth_source,
         },
         "gpus": [_gpu_json(index, gpu) for index, gpu in enumerate(hardware.gpus)],
         "devices": [
@@ -80,6 +81,7 @@ def _gpu_json(index: int, gpu: Device) -> dict[str, object]:
         "free_bytes": gpu.free_bytes,
         "budget_bytes": gpu.budget_bytes,
         "bandwidth_bytes_per_s": gpu.bandwidth_bytes_per_s,
+        "bandwidth_source": gpu.bandwidth_source,
         "compute_capability": gpu.compute_capability,
         "unified": gpu.unified,
         "working_set_bytes": gpu.working_set_bytes,
@@ -121,6 +123,7 @@ def _facts(hardware: Hardware) -> Iterator[tuple[str, str]]:
     yield "Instructions", "unknown" if cpu.isa is None else " ".join(sorted(cpu.isa)) or "none that engines ask for"
     yield "RAM", _ram(hardware)
     yield "RAM budget", f"{gib(hardware.ram_budget_bytes)} for a model"
+    yield "Bandwidth", _bandwidth(hardware.ram_bandwidth_bytes_per_s, hardware.ram_bandwidth_source)
     if not hardware.gpus:
         yield "GPUs", "none found"
     for note in hardware.notes:
@@ -152,6 +155,14 @@ def _ram(hardware: Hardware) -> str:
     return f"{gib(hardware.ram_bytes)}{limit}, {free} free"
 
 
+def _bandwidth(bytes_per_s: float | None, source: BandwidthSource | None) -> str:
+    """A rate and whose figure it is; a hardware file's own needs no word."""
+    if bytes_per_s is None:
+        return "unknown"
+    words = {"specification": " (specification)", "measured": " (measured)", None: ""}
+    return f"{bytes_per_s / 1e9:.0f} GB/s{words[source]}"
+
+
 def _gpu_row(index: int, gpu: Device) -> tuple[str, ...]:
     kind = f"{gpu.kind} {gpu.compute_capability}" if gpu.compute_capability else gpu.kind
     return (
@@ -161,5 +172,6 @@ def _gpu_row(index: int, gpu: Device) -> tuple[str, ...]:
         gib(gpu.memory_bytes) + (" shared with RAM" if gpu.unified else ""),
         "unknown" if gpu.free_bytes is None else gib(gpu.free_bytes),
         gib(gpu.budget_bytes),
+        _bandwidth(gpu.bandwidth_bytes_per_s, gpu.bandwidth_source),
         gpu.driver or "unknown",
     )

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import click
 
+from qrun.bandwidth import BandwidthStore
 from qrun.config import read_config
+from qrun.devices import with_bandwidths
+from qrun.hardware import Hardware
 from qrun.hardware_file import load_hardware
 from qrun.probe import probe_hardware
 from qrun.profiles import all_profiles
@@ -29,5 +32,10 @@ def hardware(hardware_file: Path | None, *, profiles: bool, as_json: bool) -> No
     if profiles:
         show_profiles(all_profiles(), as_json=as_json)
         return
-    machine = load_hardware(hardware_file) if hardware_file else probe_hardware(environ=read_config().environ)
+    machine = with_bandwidths(load_hardware(hardware_file)) if hardware_file else _this_machine()
     show_hardware(machine, as_json=as_json)
+
+
+def _this_machine() -> Hardware:
+    config = read_config()
+    return BandwidthStore(config.state_dir).measured(probe_hardware(environ=config.environ))
