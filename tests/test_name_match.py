@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qrun.name_match import base_names, is_same_model, likeliest_id, match_name
+from qrun.name_match import is_same_model, match_name
+from qrun.packed_name import base_names, likeliest_id
 
 LLAMAS = [
     "meta-llama/Meta-Llama-3-8B",

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from qrun.gguf_header import GgufHeader
 from qrun.model import Defect, ModelShape, Weights
-from qrun.name_match import base_names, is_same_model
+from qrun.name_match import is_same_model
+from qrun.packed_name import base_names
 from qrun.quant import FILE_TYPES, parse_quant, quant_of_file, shard_of_file, split_quant
 from qrun.shape import ShapeUnknown, shape_of
 from qrun.weights_formula import contradicts_label

@@ -5,9 +5,10 @@ At most two round trips: the name or id, then the base's quants; where nothing w
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
+from qrun.aliases import id_of_alias, maker_of_closed, old_ids
 from qrun.errors import ModelNotFound, NotAModel
 from qrun.hub_candidates import bpw_in_name
 from qrun.hub_gather import Ask, Gathered
@@ -25,8 +26,9 @@ from qrun.hub_search import (
     wider_queries,
     worth_asking,
 )
-from qrun.name_match import base_names, has_known_organisation
+from qrun.name_match import is_same_model
 from qrun.names import ModelRef, nearest
+from qrun.packed_name import base_names, has_known_organisation
 from qrun.repo_match import distinct
 
 __all__ = ["Found", "has_branches", "look_up"]
@@ -48,8 +50,9 @@ class Found:
 
 def look_up(model: ModelRef, gathered: Gathered, looked_in: str) -> Found:
     """The repos of `model`. Raises ModelNotFound, AmbiguousModel, NotAModel, AccessDenied, HubUnreachable."""
-    lookup = _Lookup(model, gathered, looked_in)
-    return lookup.by_id() if _REPO_ID.fullmatch(model.name) else lookup.by_name()
+    alias = id_of_alias(model.name) if model.revision in _MAIN else None
+    lookup = _Lookup(replace(model, name=alias) if alias else model, gathered, looked_in)
+    return lookup.by_id() if _REPO_ID.fullmatch(alias or model.name) else lookup.by_name()
 
 
 def has_branches(repo: HubRepo) -> bool:
@@ -72,13 +75,16 @@ class _Lookup:
         alone = model.revision not in _MAIN or model.file is not None or self._is_packed_by_name()
         asks = [gathered.info(model.name, model.revision)]
         asks += [gathered.refs(model.name)] if alone and model.revision is None else []
-        asks += [] if alone else self._listings((*quant_queries((model.name,)), *search_queries(model.name)[:1]))
+        if not alone:
+            ids = (model.name, *old_ids(model.name))
+            asks += self._listings((*quant_queries(ids), *search_queries(model.name)[:1]))
         gathered.run(asks)
         info = gathered.infos.get((model.name, model.revision)) or self._as_spelled()
         if info is None:
             return self._no_such_repo()
         repo = read_listing(info)
-        if alone or repo.packed:
+        is_own = not self._is_packed_by_name() and repo.repo_id in repo.bases
+        if alone or (repo.packed and not is_own):
             gathered.infos[repo.repo_id, model.revision] = info
             return Found(repo.bases[0], (repo,), alone=True)
         return self._of_base(info, repo)
@@ -112,7 +118,7 @@ class _Lookup:
         model = self._model
         ids = (info.repo_id, *({model.name} - {info.repo_id}))
         # What was asked under the id of today is answered already.
-        repos = self._quants(ids) if len(ids) > 1 else quants_of(info.repo_id, self._repos())
+        repos = self._quants(ids, also=ids[1:]) if len(ids) > 1 else quants_of(info.repo_id, self._repos())
         others = tuple(one for one in repos if one.repo_id != info.repo_id)
         if not repo.has_weights and not others:
             raise NotAModel(info.repo_id, "it holds no GGUF or safetensors weights, and no quants of it were found.")
@@ -128,7 +134,10 @@ class _Lookup:
         repos = quants_of(model.name, self._repos())
         named = [one for repo in repos for one in repo.bases if one.casefold() == model.name.casefold()]
         if repos and (named or has_known_organisation(model.name)):
-            return Found((named or [model.name])[0], repos)
+            # NVIDIA's …-Instruct is …-Instruct-HF: the same organisation's repo of the same name is what was meant.
+            rows = [one.repo_id for one in self._repos() if not one.packed]
+            there = [repo_id for repo_id in rows if is_same_model(repo_id, model.name)]
+            return Found((there or named or [model.name])[0], repos)
         if not repos:
             gathered.run(self._listings((*search_queries(model.name)[:1], *wider_queries(model.name))))
         raise self._not_found()
@@ -157,13 +166,13 @@ class _Lookup:
         gathered.run([gathered.info(spelled[0], model.revision)])
         return gathered.infos.get((spelled[0], model.revision))
 
-    def _quants(self, ids: Sequence[str]) -> tuple[HubRepo, ...]:
+    def _quants(self, ids: Sequence[str], also: Sequence[str] = ()) -> tuple[HubRepo, ...]:
         """The repos of a base by all its ids, those found before and those that are found by relation and name."""
-        known = quants_of(ids[0], self._repos())
+        known = quants_of(ids[0], self._repos(), also=also)
         early = worth_asking(ids[0], filter(has_branches, known), _MOST_EARLY_REFS)
         asks = [*self._listings(quant_queries(ids)), *(self._gathered.refs(repo.repo_id) for repo in early)]
         self._gathered.run(asks)
-        return quants_of(ids[0], self._repos())
+        return quants_of(ids[0], self._repos(), also=also)
 
     def _listings(self, queries: Iterable[Query]) -> list[Ask]:
         return [self._gathered.listing(query) for query in queries if query not in self._gathered.listings]
@@ -179,6 +188,9 @@ class _Lookup:
 
     def _not_found(self) -> ModelNotFound:
         model = self._model
+        if maker := maker_of_closed(model.name):
+            hint = f"It looks like a model of {maker} whose weights are not published."
+            return ModelNotFound(model.text, self._looked_in, hint=hint)
         near = nearest(model.name, distinct(repo.bases[0] for repo in self._repos()))
         hint = "" if near else "Check the name."
         return ModelNotFound(model.text, self._looked_in, near, hint=hint)

@@ -7,27 +7,21 @@ trained from.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from qrun.aliases import old_ids, todays_id, todays_name
 from qrun.errors import AmbiguousModel
 from qrun.hub_info import RepoInfo, RepoListing
 from qrun.model import Format
 from qrun.model_card import ModelCard
-from qrun.name_match import (
-    NameMatch,
-    base_names,
-    has_known_organisation,
-    is_same_model,
-    likeliest_id,
-    match_name,
-    name_key,
-    words_of,
-)
+from qrun.name_match import NameMatch, is_same_model, match_name, name_key, same_keys, short_name
+from qrun.name_words import MAKERS, words_of
+from qrun.packed_name import MODIFYING_WORDS, base_names, has_known_organisation, likeliest_id
 from qrun.publishers import is_trusted, publisher_rank
 from qrun.quant import kind_of_file
 from qrun.quant_config import is_pickle
-from qrun.repo_match import bare_same, todays_id
+from qrun.repo_match import bare_same
 
 __all__ = [
     "ChosenBase",
@@ -44,23 +38,19 @@ __all__ = [
 
 Query = tuple[str, tuple[str, ...]]  # words to search for, tags that must be there
 
-_VARIANT_WORDS = frozenset({"instruct", "it", "inst", "chat", "base", "pt", "hf", "gguf", "meta"})
+_VARIANT_WORDS = MAKERS | {"instruct", "it", "inst", "chat", "base", "pt"}
 _START = 3  # letters of the first word
 _SIZE = re.compile(r"[0-9]+x[0-9.]+b|[ae]?[0-9.]+[bm]")
 # Who publishes other organisations' weights unchanged under their names, beside quants.
 _COPIERS = frozenset({"nousresearch"})
-# What a name adds to the base's where the weights are still the base's ...
+# What a name adds to the base's where the weights are still the base's.
 _NEUTRAL = frozenset({
     "gguf", "ggml", "mlx", "exl", "awq", "gptq", "bnb", "fp", "int", "imatrix", "imat", "quant", "quants",
     "quantized", "unsloth", "dynamic", "ud", "text", "lm", "mtp", "hf", "bit", "bits", "bpw", "static", "w", "a",
     "h", "g", "i", "q", "k", "experimental", "autoround", "optimized",
 })  # fmt: skip  # a list of words
-# ... and where they are not, whoever says so.
-_MODIFIED = frozenset({
-    "abliterated", "abliteration", "uncensored", "heretic", "distill", "distilled", "reap", "ream", "merge",
-    "merged", "lora", "lorablated", "finetune", "finetuned", "tuned", "dpo", "prism", "derestricted", "roleplay",
-    "rp", "neo", "nsfw", "pruned",
-})  # fmt: skip  # a list of words
+# What the names of a base's quants mostly leave out of its own.
+_STEM_ENDS = re.compile(r"^(?:meta|nvidia|c4ai)-|(?:-q4_0-unquantized|-bf16|-hf)$", re.IGNORECASE)
 # What names of plain weights may end in: of anybody's, and of organisations that publish models of their own.
 _PLAIN = re.compile(r"[-_]hf$", re.IGNORECASE)
 _OFFICIAL_PLAIN = re.compile(r"[-_]bf16$", re.IGNORECASE)
@@ -140,14 +130,14 @@ def wider_queries(name: str) -> tuple[Query, ...]:
 def quant_queries(bases: Sequence[str]) -> tuple[Query, ...]:
     """The searches for the quants of a base, of whose ids the first is today's: by relation, and by name.
 
-    At most eight, to be sent at once.
+    At most nine, to be sent at once.
     """
     by_relation = [("", (f"base_model:quantized:{base}",)) for base in bases[:2] if "/" in base]
-    name = bases[0].rpartition("/")[2]
-    stem = re.sub(r"^meta-", "", name, flags=re.IGNORECASE)
+    stem, *others = dict.fromkeys(_stem(name) for name in (bases[0], short_name(bases[0]), *bases[1:]))
     # Newer repos carry their format as a tag, older ones only in their name.
     by_name = [(stem, ("gguf",)), (f"{stem} gguf", ()), (stem, ("mlx",))]
     by_name += [(f"{stem} {word}", ()) for word in ("exl", "awq", "gptq")]
+    by_name += [(other, ()) for other in others[:1] if stem.lower() not in other.lower()]
     return tuple(dict.fromkeys([*by_relation, *by_name]))
 
 
@@ -168,14 +158,12 @@ def choose_base(text: str, name: str, repos: Sequence[HubRepo]) -> ChosenBase | 
     Organisations that are known for models of their own come first. Raises AmbiguousModel for `text`, what the user
     wrote.
     """
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for repo in repos:
-        for base in repo.bases:
-            groups.setdefault(name_key(base), []).append(base)
+    groups = _groups(repos)
+    there = {repo.repo_id for repo in repos if not repo.packed}
     if base_names(name)[0] != name and (exact := _of_that_name(name, repos)):
-        base = _likeliest(groups[name_key(_likeliest([repo.bases[0] for repo in exact]))])
+        base = _likeliest(_group_of(_likeliest([repo.bases[0] for repo in exact], there), groups), there)
         return ChosenBase(base, repos=tuple(repo for repo in exact if any(_same(one, base) for one in repo.bases)))
-    ids = {_likeliest(group): len(group) for group in groups.values()}
+    ids = {_likeliest(group, there): len(group) for group in groups}
     match = _match(name, list(ids))
     if match.name is not None:
         return ChosenBase(match.name, _loose(name, match, ids))
@@ -185,16 +173,19 @@ def choose_base(text: str, name: str, repos: Sequence[HubRepo]) -> ChosenBase | 
 
 
 def ids_of_base(base: str, repos: Iterable[HubRepo]) -> tuple[str, ...]:
-    """The base's id and the others that it goes by in the tags of `repos`, the most used first."""
+    """The base's id and the others that it goes by in tags: those it had before, and copies' in the tags of `repos`."""
     used = Counter(one for repo in repos for one in repo.bases if one != base and _same(one, base) and "/" in one)
-    return (base, *(one for one, _ in used.most_common()))
+    return tuple(dict.fromkeys((base, *old_ids(base), *(one for one, _ in used.most_common()))))
 
 
-def quants_of(base: str, repos: Iterable[HubRepo]) -> tuple[HubRepo, ...]:
-    """The repos that hold the weights of `base`: its quants, itself, and unchanged copies, each once."""
+def quants_of(base: str, repos: Iterable[HubRepo], *, also: Sequence[str] = ()) -> tuple[HubRepo, ...]:
+    """The repos that hold the weights of `base`: its quants, itself, and unchanged copies, each once.
+
+    `also`: further ids of the same model.
+    """
     chosen: dict[str, HubRepo] = {}
     for repo in repos:
-        of_base = repo.has_weights and any(_same(one, base) for one in repo.bases)
+        of_base = repo.has_weights and any(_same(one, model) for one in repo.bases for model in (base, *also))
         if of_base and (repo.packed or _is_copy(repo, base)):
             chosen.setdefault(repo.repo_id, repo)
     return tuple(chosen.values())
@@ -214,6 +205,10 @@ def worth_asking(base: str, repos: Iterable[HubRepo], most: int) -> tuple[HubRep
             first.append(repo)
     ids = {repo.repo_id for repo in first}
     return (*first, *(repo for repo in ranked if repo.repo_id not in ids))[:most]
+
+
+def _stem(model_id: str) -> str:
+    return _STEM_ENDS.sub("", model_id.rpartition("/")[2])
 
 
 def _as_listing(info: RepoInfo) -> RepoListing:
@@ -257,7 +252,9 @@ def _is_weights(path: str) -> bool:
 
 def _bases(listing: RepoListing) -> tuple[str, ...]:
     """The bases of a packed repo: its tag's where its name does not contradict it, else those of its name."""
-    names = tuple(todays_id(name) for name in base_names(listing.repo_id))
+    names = tuple(todays_name(name) or todays_id(name) for name in base_names(listing.repo_id))
+    if names == (listing.repo_id.rpartition("/")[2],) and not _is_copier(listing.repo_id.rpartition("/")[0]):
+        names = (*names, listing.repo_id)  # nothing in the name says that it is anybody else's model
     card = _card(listing.tags)
     if len(card.base_models) != 1:
         return names
@@ -290,7 +287,7 @@ def _says_more(name: str, base: str, publisher: str) -> bool:
     """Whether a repo's name has words that the base's has not, so that it speaks of another model."""
     known = set(name_key(base)) | set(words_of(publisher)) | set(words_of(base.rpartition("/")[0]))
     more = set(name_key(name)) - known - _NEUTRAL
-    return bool(more & _MODIFIED) if is_trusted(publisher) else bool(more)
+    return bool(more & MODIFYING_WORDS) if is_trusted(publisher) else bool(more)
 
 
 def _of_that_name(name: str, repos: Sequence[HubRepo]) -> list[HubRepo]:
@@ -322,10 +319,31 @@ def _standing(model_id: str, ids: Mapping[str, int]) -> tuple[bool, int, str]:
     return not has_known_organisation(model_id), -ids.get(model_id, 0), model_id.casefold()
 
 
-def _likeliest(ids: Sequence[str]) -> str:
-    """The id most likely meant: not a copy's where the original is there."""
-    originals = [one for one in ids if "/" in one and not _is_copier(one.rpartition("/")[0])]
-    return likeliest_id(originals or ids)
+def _groups(repos: Iterable[HubRepo]) -> list[list[str]]:
+    """The bases of the repos by model, each as often as it is named; a bare name goes with the id that it spells."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for repo in repos:
+        for base in repo.bases:
+            groups.setdefault(name_key(base), []).append(base)
+    for key in list(groups):
+        for model_id in {one for one in groups.get(key, ()) if "/" in one}:
+            for other in same_keys(model_id) - {key}:
+                if not any("/" in one for one in groups.get(other, ("/",))):
+                    groups[key] += groups.pop(other)
+    return list(groups.values())
+
+
+def _group_of(base: str, groups: Iterable[list[str]]) -> list[str]:
+    return next(group for group in groups if base in group)
+
+
+def _likeliest(ids: Sequence[str], there: Container[str]) -> str:
+    """The id most likely meant: not a copy's where the original is there, and of like ones one that is a repo."""
+    originals = [one for one in ids if "/" in one and not _is_copier(one.rpartition("/")[0])] or ids
+    likeliest = likeliest_id(originals)
+    known = has_known_organisation(likeliest)
+    repos = [one for one in originals if one in there and has_known_organisation(one) == known]
+    return likeliest_id(repos) if repos else likeliest
 
 
 def _is_copier(organisation: str) -> bool:

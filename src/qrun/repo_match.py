@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from qrun.model_card import ModelCard
-from qrun.name_match import base_names, is_same_model, likeliest_id, name_key
+from qrun.name_match import is_same_model, name_key
+from qrun.packed_name import base_names, likeliest_id
 
 __all__ = [
     "NamedRepo",
@@ -18,15 +19,7 @@ __all__ = [
     "repos_of",
     "spelled_base",
     "spellings",
-    "todays_id",
 ]
-
-# Organisations that go by another name today; the Hub redirects their repos, tags and cards keep the old one.
-_RENAMED = {
-    "thudm": "zai-org",
-    "cohereforai": "CohereLabs",
-    "cognitivecomputations": "dphn",
-}
 
 
 class NamedRepo(Protocol):
@@ -59,12 +52,6 @@ def base_of_repo(repo_id: str, card: ModelCard) -> tuple[str, ...]:
     if card.relation == "quantized" or (card.relation is None and any(bare_same(name, base) for name in names)):
         return (base,)
     return names
-
-
-def todays_id(model_id: str) -> str:
-    """The id under its organisation's name of today."""
-    organisation, _, name = model_id.rpartition("/")
-    return f"{_RENAMED[organisation.casefold()]}/{name}" if organisation.casefold() in _RENAMED else model_id
 
 
 def spelled_base(name: str, bases: Iterable[str]) -> str | None:

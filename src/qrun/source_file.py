@@ -10,8 +10,9 @@ from qrun.local_files import LocalFile, files_under, read_text_head, subfolders
 from qrun.model import Candidate
 from qrun.model_card import MAX_HEAD_BYTES, parse_card
 from qrun.model_folder import candidates_of, refuse_if_all_damaged, whole_file
-from qrun.name_match import base_names, is_same_model, likeliest_id, name_key
+from qrun.name_match import is_same_model, name_key
 from qrun.names import ModelRef, nearest
+from qrun.packed_name import base_names, likeliest_id
 from qrun.quant import kind_of_file, quant_of_file, shard_of_file
 from qrun.quant_config import is_pickle
 from qrun.repo_match import base_of_repo

@@ -14,8 +14,8 @@ from qrun.local_files import LocalFile, files_under
 from qrun.local_repos import LocalRepo, choose_repos, local_repo, with_file
 from qrun.model import Candidate
 from qrun.model_folder import candidates_of, refuse_if_all_damaged, whole_file
-from qrun.name_match import likeliest_id
 from qrun.names import ModelRef
+from qrun.packed_name import likeliest_id
 from qrun.source import FoundModel, Report, quiet
 from qrun.store_layout import RepoLayout
 from qrun.store_scan import Snapshot, StoredRepo, stored_repos
