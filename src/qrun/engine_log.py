@@ -29,12 +29,13 @@ class EngineLog:
         os.write(log_fd, "".join(f"{line}\n" for line in first_lines).encode())
         return log_fd
 
-    def tail(self) -> str:
-        """The last 64 KiB; empty where there is no file."""
+    def tail(self, *, after: Sequence[str] = ()) -> str:
+        """The last 64 KiB without the lines that `open` began it with; empty where there is no file."""
         try:
             with self.path.open("rb") as file:
                 file.seek(max(0, self.path.stat().st_size - _TAIL_BYTES))
-                return file.read().decode(errors="replace")
+                text = file.read().decode(errors="replace")
+                return text.removeprefix("".join(f"{line}\n" for line in after))
         except FileNotFoundError:
             return ""
 

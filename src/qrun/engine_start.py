@@ -16,9 +16,9 @@ from qrun.here import Here
 from qrun.model_fetch import ModelFetch
 from qrun.registry import runner_named
 from qrun.runner import Engine, Launch, Runner, ServePlan
-from qrun.supervisor import Supervisor
+from qrun.step_down import Attempt
 
-__all__ = ["EngineStart", "engine_start"]
+__all__ = ["EngineStart", "engine_start", "log_path_of"]
 
 _PICKED_BY = {"cuda": ("CUDA_VISIBLE_DEVICES",), "rocm": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")}
 _NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]+")
@@ -40,22 +40,22 @@ class EngineStart:
         plan = replace(self.plan, private_dir=private_dir, model_path=self.model.path)
         return self.runner.launch(self.engine, plan)
 
-    def supervisor(self, config: Config, *, log_name: str) -> Supervisor:
-        """The owner of the process that this starts. `log_name` tells the logs of servers side by side apart."""
-        name = _NOT_IN_FILE_NAMES.sub("-", f"{self.plan.alias}-{log_name}").strip("-.")
-        log_path = config.state_dir / "logs" / f"{name}.log"
-        return Supervisor(
-            self.launch,
-            runner=self.runner,
-            log_path=log_path,
-            environ=config.environ,
-            prepare=self.model.run_beside,
-        )
+
+def log_path_of(config: Config, alias: str, log_name: str) -> Path:
+    """Where an engine's log is kept. `log_name` tells the logs of servers side by side apart."""
+    name = _NOT_IN_FILE_NAMES.sub("-", f"{alias}-{log_name}").strip("-.")
+    return config.state_dir / "logs" / f"{name}.log"
 
 
-def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence[str] = ()) -> EngineStart:
-    """What the decision comes to. Fetches nothing. Raises the decision's error, EngineMissing or EngineCannot."""
-    choice = here.resolution.require()
+def engine_start(
+    here: Here, *, config: Config, alias: str, extra_args: Sequence[str] = (), attempt: Attempt | None = None
+) -> EngineStart:
+    """What the decision comes to, or `attempt` in its place. Fetches nothing.
+
+    Raises the decision's error, EngineMissing or EngineCannot.
+    """
+    attempt = attempt or Attempt(here.resolution.require())
+    choice = attempt.choice
     runner = runner_named(choice.engine)
     engine = find_engine(config, choice.engine)
     plan = ServePlan(
@@ -68,6 +68,8 @@ def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence
         threads=engine_threads(here.hardware.cpu),
         cache_ram_bytes=choice.cache_ram_bytes,
         private_dir=Path(),
+        mmproj_on_cpu=attempt.mmproj_on_cpu,
+        n_batch=attempt.n_batch,
         extra_args=tuple(extra_args),
         cuda_uuids=_cuda_uuids(here.hardware),
         gpus_picked=_gpus_picked(here, config),
@@ -75,7 +77,8 @@ def engine_start(here: Here, *, config: Config, alias: str, extra_args: Sequence
     if lacks := runner.cannot(engine, plan):
         remedy = f"Build the one that can: {install_command(runner.name)} --build"
         raise EngineCannot(runner.name, engine.flavour, lacks, remedy)
-    return EngineStart(runner, engine, plan, ModelFetch(here.model_path))
+    chosen = replace(here, resolution=replace(here.resolution, chosen=choice))
+    return EngineStart(runner, engine, plan, ModelFetch(chosen.model_path))
 
 
 def _gpus_picked(here: Here, config: Config) -> bool:

@@ -5,16 +5,18 @@ loaded; stdout gets the endpoint's address when it answers, and nothing else, so
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
+from qrun.errors import EngineFailed
 from qrun.gateway.served_names import ServedModel
 from qrun.resolution import Choice, Resolution
 from qrun.runner import Engine
+from qrun.step_down import Step
 from qrun.units import size
 
-__all__ = ["show_ready", "show_serving"]
+__all__ = ["show_ready", "show_serving", "show_step", "show_steps"]
 
 
 def show_serving(resolution: Resolution, engine: Engine, *, url: str) -> None:
@@ -28,8 +30,22 @@ def show_serving(resolution: Resolution, engine: Engine, *, url: str) -> None:
         click.echo(line, err=True)
 
 
-def show_ready(served: ServedModel, promised: Choice, *, url: str) -> None:
+def show_step(failure: EngineFailed, step: Step) -> None:
+    """Memory ran out: what is tried next. For people at once; a pipe hears of all steps together (`show_steps`)."""
+    if sys.stderr.isatty():
+        click.secho(f"  {failure.reason.partition(';')[0]}: trying again with {step.words}", err=True, fg="yellow")
+
+
+def show_steps(steps: Sequence[Step]) -> None:
+    """What was given up for the model to load, in one line of a pipe; nothing where nothing was."""
+    if steps and not sys.stderr.isatty():
+        given_up = ", ".join(step.words for step in steps)
+        click.echo(f"qrun: memory ran out while the model loaded; it runs with {given_up}", err=True)
+
+
+def show_ready(served: ServedModel, promised: Choice, *, url: str, steps: Sequence[Step] = ()) -> None:
     """The model answers; what the engine gives other than was decided is said, not hidden."""
+    show_steps(steps)
     if (served.n_ctx, served.n_parallel) != (promised.n_ctx, promised.n_parallel):
         given = f"{served.n_ctx} tokens of context and {served.n_parallel} at once"
         decided = f"{promised.n_ctx} and {promised.n_parallel}"

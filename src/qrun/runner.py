@@ -7,12 +7,25 @@ process. Runners are found through the entry-point group `qrun.runners` and impo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from qrun.placement import Placement
 from qrun.request import KvType
 
-__all__ = ["Engine", "EngineSearch", "FailureReason", "Found", "Inventory", "Launch", "Runner", "ServePlan", "TcpAddress", "UnixAddress"]
+__all__ = [
+    "DryRunner",
+    "Engine",
+    "EngineSearch",
+    "FailureReason",
+    "Found",
+    "Inventory",
+    "Launch",
+    "PlaceMemory",
+    "Runner",
+    "ServePlan",
+    "TcpAddress",
+    "UnixAddress",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +129,16 @@ class FailureReason:
     wanted_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PlaceMemory:
+    """What an engine says that it takes in one place: an accelerator by the engine's name for it, or host RAM (None)."""
+
+    device: str | None
+    weights_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+
+
 class Runner(Protocol):
     """An engine's driver. Stateless; made without arguments by the registry."""
 
@@ -142,4 +165,21 @@ class Runner(Protocol):
 
     def explain_failure(self, log_text: str) -> FailureReason | None:
         """The engine's own reason, found in its log; None where the log has none."""
+        ...
+
+
+@runtime_checkable
+class DryRunner(Protocol):
+    """A runner whose engine can lay a model out and tell the memory, without loading it."""
+
+    def dry_run(self, engine: Engine, plan: ServePlan) -> Launch:
+        """The command that lays `plan` out and tells of it in its log. It may go on to load: whoever reads it ends it."""
+        ...
+
+    def memory_told(self, log_text: str) -> tuple[PlaceMemory, ...]:
+        """What the log of `dry_run` tells, accelerators in order, then host RAM; empty until all of it is there."""
+        ...
+
+    def refuses_model(self, log_text: str) -> str | None:
+        """Why this engine cannot load the model whatever the memory, as a clause; None where the log does not say so."""
         ...

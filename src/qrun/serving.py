@@ -24,7 +24,7 @@ _LAST_WORDS_S = 2.0  # for streams that are open to end with an error event
 
 async def serve(
     supervisor: Supervisor,
-    served: ServedModel,
+    planned: Callable[[], ServedModel],
     listener: socket.socket,
     *,
     api_key: str | None,
@@ -33,7 +33,8 @@ async def serve(
 ) -> signal.Signals:
     """Serve until SIGINT or SIGTERM, and return which it was. Raises EngineFailed if the engine does not start.
 
-    `on_ready` is told what is served in truth: the engine's own context and slots.
+    `planned` says what is to be served as things stand: a step down changes it. `on_ready` is told what is served in
+    truth: the engine's own context and slots.
     The engine and everything it started is gone on return. A second signal ends this process at once; the engine's
     keeper sees to the engine then.
     """
@@ -41,7 +42,7 @@ async def serve(
 
     from qrun.gateway.app import FRONT, make_app
 
-    app = make_app(supervisor, served, api_key=api_key, hosts=hosts)
+    app = make_app(supervisor, planned(), api_key=api_key, hosts=hosts)
     site_runner = web.AppRunner(
         app, handle_signals=False, access_log=None, handler_cancellation=True, shutdown_timeout=_LAST_WORDS_S
     )
@@ -51,7 +52,7 @@ async def serve(
             await web.SockSite(site_runner, listener).start()
             await _until_ready(supervisor, ended)
             if not ended.done():
-                on_ready(await app[FRONT].learn())
+                on_ready(await app[FRONT].learn(planned()))
             return await ended
         finally:
             await supervisor.stop()  # first: streams that are open end with an error event, not with silence

@@ -282,7 +282,7 @@ class Supervisor:
             # Nobody else kills an engine that loads: the kernel does, where RAM or the cgroup's share of it runs out.
             failure.lacks_memory = loading and ended.was_killed
             return failure
-        text = self._engine_log.tail()
+        text = self._engine_log.tail(after=self._tried)
         found = self._runner.explain_failure(text)
         if found is None:
             return self._failure(f"it {ended}{_last_line(text)}")

@@ -12,11 +12,12 @@ from qrun.cli.engine_wanted import ensure_engine
 from qrun.cli.fetching import progress_of
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
-from qrun.engine_start import engine_start
 from qrun.errors import QrunError, UsageError
 from qrun.here import resolve_here
 from qrun.render_asking import show_asking
+from qrun.render_serve import show_step, show_steps
 from qrun.request import Request
+from qrun.stepped_start import SteppedStart
 
 __all__ = ["run"]
 
@@ -50,15 +51,18 @@ def run(
         )
     ensure_engine(here, config=config, assume_yes=assume_yes, allow_cpu_engine=request.allow_cpu_engine)
     alias = here.resolution.require().candidate.base_model.rpartition("/")[2]
-    start = engine_start(here, config=config, alias=alias, extra_args=engine_args)
+    start = SteppedStart(here, config=config, alias=alias, extra_args=engine_args)
+    start.on_step = show_step
     if warnings := here.resolution.warnings:
         click.echo(f"qrun: {' '.join(warnings)}", err=True)  # one line: scripts count on at most one beside an error
-    with progress_of(here) as start.model.report:
-        start.model.run()
-    here.close()
+    with progress_of(here) as report:
+        start.report_to(report)
+        start.fetch()
     from qrun.conversation import Conversation  # imports aiohttp: only when all else is well
 
-    with Conversation(lambda: start.supervisor(config, log_name="run"), _say) as conversation:
+    with Conversation(lambda: start.supervisor("run"), _say) as conversation:
+        here.close()  # only now: a step down may have taken another quant
+        show_steps(start.taken)
         for asked in [question] if question is not None else _questions(alias):
             _ask(conversation.ask, asked, ends_with_it=question is not None)
 

@@ -12,14 +12,14 @@ from qrun.cli.engine_wanted import ensure_engine
 from qrun.cli.fetching import progress_of
 from qrun.cli.options import request_options, yes_option
 from qrun.config import read_config
-from qrun.engine_start import EngineStart, engine_start
 from qrun.errors import UsageError
 from qrun.gateway.served_names import ServedModel, same_name_key
 from qrun.here import Here, resolve_here
 from qrun.listener import check_exposure, listen, url_of
 from qrun.render_asking import show_asking
-from qrun.render_serve import show_ready, show_serving
+from qrun.render_serve import show_ready, show_serving, show_step
 from qrun.request import Request
+from qrun.stepped_start import SteppedStart
 
 __all__ = ["serve"]
 
@@ -66,21 +66,22 @@ def serve(
             )
         ensure_engine(here, config=config, assume_yes=assume_yes, allow_cpu_engine=request.allow_cpu_engine)
         names = served_names or (_bare_name(here),)
-        start = engine_start(here, config=config, alias=names[0], extra_args=engine_args)
+        start = SteppedStart(here, config=config, alias=names[0], extra_args=engine_args)
+        start.on_step = show_step
         url = url_of(listener)
         show_serving(here.resolution, start.engine, url=url)
-        start.model.report = progress.enter_context(progress_of(here))
+        start.report_to(progress.enter_context(progress_of(here)))
         from qrun.serving import serve as serve_until_signal  # imports aiohttp: only when all else is well
 
         def on_ready(served: ServedModel) -> None:
             progress.close()
             here.close()
-            show_ready(served, here.resolution.require(), url=url)
+            show_ready(served, start.choice, url=url, steps=start.taken)
 
         ended = asyncio.run(
             serve_until_signal(
-                start.supervisor(config, log_name=str(listener.getsockname()[1])),
-                _served(here, start, names),
+                start.supervisor(str(listener.getsockname()[1])),
+                lambda: _served(here, start, names),
                 listener,
                 api_key=key,
                 hosts=None if insecure else frozenset({host.lower()}),
@@ -107,8 +108,9 @@ def _bare_name(here: Here) -> str:
     return here.resolution.require().candidate.base_model.rpartition("/")[2]
 
 
-def _served(here: Here, start: EngineStart, names: tuple[str, ...]) -> ServedModel:
-    choice = here.resolution.require()
+def _served(here: Here, start: SteppedStart, names: tuple[str, ...]) -> ServedModel:
+    """What is promised to clients: as decided, or as the steps down have left of it."""
+    choice = start.choice
     candidate = choice.candidate
     return ServedModel(
         names=names,

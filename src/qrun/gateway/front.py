@@ -35,8 +35,12 @@ class Front:
         self._metrics = metrics
         self._needs_key = needs_key
 
-    async def learn(self) -> ServedModel:
-        """Ask the engine what it serves in truth, and tell clients that from now on; else it stays as planned."""
+    async def learn(self, planned: ServedModel | None = None) -> ServedModel:
+        """Ask the engine what it serves in truth, and tell clients that from now on; else it stays as planned.
+
+        `planned`: what it was started with in the end, where that is not what this front was made for.
+        """
+        self._served = planned or self._served
         try:
             facts = await self._upstream.facts()
         except ApiError:  # it died just now: every request is told so, and this one was only ours
