@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+import qrun.bandwidth
+import qrun.here
+from candidates import cpu_only
 from hub_emulator import HubEmulator
 from qrun.config import read_config
 from qrun.errors import PinnedTooLarge, UsageError
@@ -228,6 +231,19 @@ def test_offline_with_nothing_stored_is_unreachable(decide):
     assert "offline was asked for" in str(here.resolution.error)
 
 
+def test_offline_a_download_that_was_broken_off_is_unreachable(decide, hub):
+    """Exit 5 too: what is there in part can only be had whole from the Hub."""
+    decided = decide()
+    hub.fault("reset", path="^/cdn/")
+    with pytest.raises(HubUnreachable):
+        decided.model_path()
+
+    here = decide(offline=True)
+
+    assert isinstance(here.resolution.error, HubUnreachable)
+    assert "offline was asked for" in str(here.resolution.error)
+
+
 def test_offline_nothing_is_decided_anew(decide):
     """The two options contradict each other: exit 2, and what is kept stays."""
     decide()
@@ -350,3 +366,34 @@ def test_a_request_of_the_real_machine_is_pinned_too(config):
 
     assert chosen(second) == chosen(first)
     assert any("decided on" in line for line in second.resolution.chosen.why)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """How often RAM was measured, at 40 GB/s each time, on a machine without GPUs where nobody else is at work."""
+    asked = []
+    monkeypatch.setattr(qrun.bandwidth, "measure_read_bandwidth", lambda _: asked.append(1) or 40e9)
+    monkeypatch.setattr(qrun.bandwidth, "_is_busy", lambda _: False)
+    monkeypatch.setattr(qrun.here, "probe_hardware", lambda **_: cpu_only(16))
+    return asked
+
+
+def test_ram_is_measured_once_where_the_choice_lies_in_it(config, measured):
+    """A machine without GPUs is measured for its first decision; its next and its stored ones read what was kept."""
+    speeds = []
+    for n_ctx in (128, 128, 256):
+        with closing(resolve_here(Request(MODEL, n_ctx=n_ctx), config=config, assume_yes=True)) as here:
+            speeds.append(here.resolution.require().speed)
+            assert here.hardware.ram_bandwidth_source == "measured"
+
+    assert len(measured) == 1
+    assert {speed.source for speed in speeds} == {"model"}
+
+
+def test_a_described_machine_is_never_measured(decide, measured):
+    """What a hardware file leaves open stays unknown: it is another machine."""
+    here = decide()
+
+    assert measured == []
+    assert here.hardware.ram_bandwidth_bytes_per_s is None
+    assert chosen(here)

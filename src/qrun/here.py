@@ -16,7 +16,7 @@ from qrun.changes import what_changed
 from qrun.config import Config
 from qrun.devices import with_bandwidths
 from qrun.engines import engine_states
-from qrun.errors import Failure, ModelNotFound, NothingFits, PinnedTooLarge, QrunError, UsageError
+from qrun.errors import Failure, ModelNotFound, NotAModel, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
 from qrun.hardware_file import load_hardware
 from qrun.hub_client import HubClient
@@ -212,14 +212,14 @@ def _here(question: _Question, resolution: Resolution, decision: KeptDecision | 
 def _found(question: _Question) -> FoundModel:
     try:
         return question.source.find(question.model)
-    except ModelNotFound as missing:
+    except (ModelNotFound, NotAModel) as missing:  # the latter of a download that was broken off
         if not question.hub.offline or question.pins is None:
             raise
         raise HubUnreachable(
             question.hub.shown_endpoint,
             f"offline was asked for, and no model named {question.model.text!r} is stored",
             "Run it once without --offline (and HF_HUB_OFFLINE), or name what qrun list shows.",
-            missing.nearest,
+            missing.nearest if isinstance(missing, ModelNotFound) else (),
         ) from missing
 
 
