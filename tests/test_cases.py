@@ -96,7 +96,7 @@ def test_with_exllamav3_at_hand_its_copy_wins_on_a_card_that_runs_it():
 
 @pytest.mark.parametrize("row", NEEDS.values(), ids=lambda row: f"{row['repo_id']}:{row['quant']}:{row['n_ctx']}")
 def test_the_need_before_any_header_is_near_the_engines(row):
-    """From label, size and config.json alone: to 6 % of llama-server's own figure, and to 10 % where the label hides the embeddings."""
+    """From label, size and config.json alone: to 6 % of llama-server's own figure, one odd label apart."""
     n_ctx = int(row["n_ctx"])
     model = found(row["base_repo_id"])
     one = next(one for one in model.candidates if (one.repo_id, one.files[0].path) == (row["repo_id"], row["path"]))

@@ -3,6 +3,7 @@
 Pure. The advice is data (`data/advice.toml`); what it names is held against the chosen by KLD and by rate.
 """
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -22,8 +23,9 @@ _MODES_OF_WHOLE = ("gpu", "unified", "cpu")  # a part of the layers on the CPU i
 
 def departures(winner: Option, options: Sequence[Option], rejected: Sequence[Rejection], goal: Goal) -> Iterator[str]:
     """One line for each piece of advice that the choice departs from although something of it was there."""
-    formats = advised_formats(winner, goal)
-    if formats and winner.candidate.format not in formats:
+    for formats in advised_formats(winner, goal):
+        if winner.candidate.format in formats:
+            continue
         yield from _against(
             winner,
             [option for option in options if option.candidate.format in formats],
@@ -39,20 +41,18 @@ def departures(winner: Option, options: Sequence[Option], rejected: Sequence[Rej
         yield from _against(winner, among, [], goal, " or ".join(quants))
 
 
-def advised_formats(winner: Option, goal: Goal) -> tuple[str, ...]:
-    """The formats that guides name for the hardware which the choice uses; none where they have no word for it."""
+def advised_formats(winner: Option, goal: Goal) -> Iterator[tuple[str, ...]]:
+    """The formats that guides name for the hardware which the choice uses: each piece of advice that applies."""
     if winner.fit.placement.mode not in _MODES_OF_WHOLE:
-        return ("gguf",)
+        yield ("gguf",)
+        return
     gpus = [winner.task.hardware.gpus[index] for index in winner.fit.used]
     kinds = {gpu.kind for gpu in gpus} or {"cpu"}
     largest_gib = max((gpu.memory_bytes for gpu in gpus), default=0) / GIB
     for rule in _data()["format"]:
-        for_all_goals = "goals" not in rule
-        if not kinds & set(rule["kinds"]) or largest_gib < rule.get("least_memory_gib", 0):
-            continue
-        if for_all_goals or goal in rule["goals"]:
-            return tuple(rule["formats"])
-    return ()
+        of_size = rule.get("least_memory_gib", 0) <= largest_gib <= rule.get("most_memory_gib", math.inf)
+        if kinds & set(rule["kinds"]) and of_size and goal in rule.get("goals", (goal,)):
+            yield tuple(rule["formats"])
 
 
 def advised_quants(goal: Goal) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def _against(
     if among:
         best = ranked(among, goal, most=1)[0]
         theirs, ours = (
-            f"KLD {one.quality.kld:.4f} and about {one.speed.decode_tps:.0f} tokens/s" for one in (best, winner)
+            f"KLD {one.quality.kld:.4f} and about {one.speed.decode_tps:.1f} tokens/s" for one in (best, winner)
         )
         yield f"guides name {named} here; the best of them, {_name(best)}, has {theirs}, the chosen {ours}"
     elif rejected:

@@ -148,10 +148,14 @@ def _near(one: Option, other: Option) -> bool:
 
 
 def _trust_key(option: Option) -> tuple[object, ...]:
-    """The order of near-equals: stored ones, publisher, importance matrix, chat template, bytes, repo_id, path."""
+    """The order of near-equals: stored ones, measured ones, publisher, importance matrix, chat template, bytes, name.
+
+    That two are equally good is worth less where one of the figures is an estimate.
+    """
     candidate = option.candidate
     return (
         not candidate.stored,
+        option.quality.is_estimate,
         publisher_rank(candidate.publisher, candidate.base_model),
         not candidate.has_imatrix,
         not candidate.has_chat_template,

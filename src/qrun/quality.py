@@ -50,6 +50,11 @@ class Quality:
     kld: float
     source: str
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether no measured row stands behind the figure."""
+        return self.source.startswith(_ESTIMATE)
+
 
 def expected_quality(candidate: Candidate) -> Quality:
     """The loss of `candidate` with an unquantized KV cache.
