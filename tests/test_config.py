@@ -57,6 +57,12 @@ def test_the_hub_s_token_is_read_and_never_printed():
     assert "HF_TOKEN" not in config.environ
 
 
+@pytest.mark.parametrize("secret", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "QRUN_API_KEY"])
+def test_no_child_is_handed_a_secret(secret):
+    """Engines get the environment without it."""
+    assert read_config({secret: "hf_secret", "LANG": "C"}).environ == {"LANG": "C"}
+
+
 def test_no_token_goes_along_unasked_where_the_user_forbids_it():
     """Neither the login's nor the environment's: so does huggingface_hub."""
     hub = read_config({"HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}).hub
