@@ -37,7 +37,7 @@ def keep(
     stored = [option for option in passing if option.candidate.stored]
     if not stored:
         error = _too_large_now(request, placed, pin) or none_able(request, _of_pin(rejected, pin), engines)
-        return replace(blank, rejected=ordered(rejected), error=error)
+        return replace(blank, rejected=ordered([*rejected, *_unasked(passing)]), error=error)
     return _instead(blank, stored, passing, rejected, pin)
 
 
@@ -74,15 +74,31 @@ def _instead(
     blank: Resolution, stored: Sequence[Option], passing: Sequence[Option], rejected: Sequence[Rejection], pin: Pin
 ) -> Resolution:
     """The best of what is stored in place of the pinned choice."""
-    absent = {id(one.candidate): one for one in passing if not one.candidate.stored}.values()
-    unasked = [Rejection(one.candidate, one.engine.runner, "filtered", _NOT_STORED) for one in absent]
     winner = best_option(stored, blank.request.goal)
     swapped = (
         f"{pin.path} of {pin.repo_id}, decided on {pin.decided_at[:10]}, cannot be run today; "
         f"{winner.candidate.quant} of {winner.candidate.repo_id}, which is stored too, takes its place."
     )
     blank = replace(blank, warnings=(*blank.warnings, swapped))
-    return won(blank, winner, stored, [*rejected, *unasked], fit=grown(blank.request, winner))
+    return won(blank, winner, stored, [*rejected, *_unasked(passing)], fit=grown(blank.request, winner))
+
+
+def _unasked(passing: Sequence[Option]) -> list[Rejection]:
+    """One rejection for each candidate that fits and is not stored."""
+    absent = {id(one.candidate): one for one in passing if not one.candidate.stored}.values()
+    return [
+        Rejection(
+            one.candidate,
+            one.engine.runner,
+            "filtered",
+            _NOT_STORED,
+            "--refresh",
+            one.fit.memory.total_bytes,
+            one.quality,
+            one.speed,
+        )
+        for one in absent
+    ]
 
 
 def _too_large_now(request: Request, placed: Placed, pin: Pin) -> PinnedTooLarge | None:
