@@ -487,6 +487,22 @@ def test_a_crowded_base_costs_no_more_than_the_budget(hub, tmp_path, text):
     assert any("more repos" in warning for warning in found.warnings)
 
 
+def test_a_repo_of_50_000_files_is_like_any_other(quants, tmp_path):
+    """It costs no further request, and its quants are those that it would have without them."""
+    without = find(quants, tmp_path / "before", BASE)
+    n_calls = len(quants.requests)
+    quants.requests.clear()
+    many = {f"d{number % 97}/f{number}.txt": 10 for number in range(50_000)}
+    quants.replace_files(GGUF, quants.shelf.repos[GGUF].main.blobs | many)
+
+    found = find(quants, tmp_path / "after", BASE)
+
+    assert len(quants.requests) == n_calls
+    assert {(one.format, one.quant) for one in found.candidates} == {
+        (one.format, one.quant) for one in without.candidates
+    }
+
+
 @pytest.mark.parametrize(
     "text", ["Llama-3-8B-Instruct", "qwen3 30b a3b", "gemma-3-27b-it", "meta-llama/Llama-3.1-8B-Instruct"]
 )

@@ -392,6 +392,15 @@ def test_branch_that_was_seen_later_is_not_turned_back(store: Store, wanted: Wan
     assert layout.ref("main").read_text() == "f" * 40
 
 
+def test_branch_whose_ref_is_empty_is_noted_again(store: Store, wanted: Wanted, layout: RepoLayout):
+    """What a tool left that was killed while it wrote."""
+    store.fetch(wanted)
+    layout.ref("main").write_text("")
+    store.fetch(wanted)
+
+    assert layout.ref("main").read_text() == wanted.commit
+
+
 def test_branch_of_another_name_has_its_ref(store: Store, client: HubClient, hub: HubEmulator, settings: HubSettings):
     """EXL2 repos keep each size on a branch of its own, and a name may have a slash."""
     hub.add_repo("org/exl2", {"README.md": b"x"}, branches={"size/4.0bpw": {"model.safetensors": WEIGHTS}})

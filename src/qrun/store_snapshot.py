@@ -78,10 +78,11 @@ def write_ref(
 ) -> None:
     """Note what commit the branch `name` was seen at; one that is noted already is kept unless `replace`.
 
+    An empty note is none: a tool that was killed while it wrote leaves it, and then no tool finds the branch offline.
     `alone` keeps other processes from the same commit's ref while there is something to write. Raises OSError.
     """
     path = layout.ref(name)
-    if name == commit or (path.exists() and not replace):
+    if name == commit or (not replace and path.exists() and path.stat().st_size):
         return
     check_folders(layout, path)
     path.parent.mkdir(parents=True, exist_ok=True)
