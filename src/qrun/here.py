@@ -23,6 +23,8 @@ from qrun.hub_client import HubClient
 from qrun.hub_errors import HubUnreachable
 from qrun.hub_settings import HubSettings
 from qrun.kept_files import KeptFiles
+from qrun.learned import Learned
+from qrun.learned_store import LearnedStore
 from qrun.memory_holders import memory_holders
 from qrun.model import Candidate, ModelFile
 from qrun.names import ModelRef, parse_model
@@ -106,6 +108,7 @@ class _Question:
     engines: tuple[EngineState, ...]
     hub: HubSettings
     files: KeptFiles
+    learned: Learned
     pins: PinStore | None  # None: the source is this disk, where looking again costs nothing
     bandwidths: BandwidthStore | None  # None: the machine is described by a file
 
@@ -146,7 +149,8 @@ def resolve_here(
         source = pick_source(model, models_dir or config.models_dir, lambda: the_hub)
         pins = PinStore(config.pins_dir) if source is the_hub else None
         engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
-        question = _Question(request, model, source, hardware, engines, hub, files, pins, bandwidths)
+        learned = LearnedStore(config.state_dir).get(hardware)
+        question = _Question(request, model, source, hardware, engines, hub, files, learned, pins, bandwidths)
         return _answered(question, refresh=refresh, remember=remember)
     except QrunError as error:
         return Here(replace(blank, error=error), source, hardware)
@@ -167,7 +171,9 @@ def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
     found = stored_marked(before.found, question.files)
     if question.hub.offline and not any(before.pin.names(one) and one.stored for one in found.candidates):
         return None
-    resolution = resolve(question.request, found, question.hardware, question.engines, pin=before.pin)
+    resolution = resolve(
+        question.request, found, question.hardware, question.engines, pin=before.pin, learned=question.learned
+    )
     if isinstance(resolution.error, PinnedTooLarge):
         holders = memory_holders(question.hardware)
         return replace(resolution, error=replace(resolution.error, holders=holders))
@@ -182,7 +188,7 @@ def _decided(question: _Question) -> Here:
     if finalists := _finalists(first):
         exact = dict(zip(map(id, finalists), question.source.sharpened(finalists), strict=True))
         found = replace(found, candidates=tuple(exact.get(id(one), one) for one in found.candidates))
-        resolution = resolve(question.request, found, question.hardware, question.engines)
+        resolution = resolve(question.request, found, question.hardware, question.engines, learned=question.learned)
     return _here(question, resolution, _to_keep(question, found, resolution))
 
 
@@ -190,11 +196,11 @@ def _resolved(question: _Question, found: FoundModel) -> tuple[_Question, Resolu
     """The resolution by a known bandwidth of RAM, where the choice lies in RAM: it is measured for that alone."""
     if not question.hardware.gpus:
         question = _measured(question)
-    first = resolve(question.request, found, question.hardware, question.engines)
+    first = resolve(question.request, found, question.hardware, question.engines, learned=question.learned)
     in_ram = first.chosen is not None and not first.chosen.placement.whole_on_gpu
     if in_ram and question.hardware.ram_bandwidth_source != "measured":
         question = _measured(question)
-        first = resolve(question.request, found, question.hardware, question.engines)
+        first = resolve(question.request, found, question.hardware, question.engines, learned=question.learned)
     return question, first
 
 

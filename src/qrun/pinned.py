@@ -10,6 +10,7 @@ from dataclasses import replace
 from qrun.errors import PinnedTooLarge
 from qrun.fit import Task, fit_in_mode
 from qrun.goal import Option, best_option
+from qrun.learned import NOTHING_LEARNED, Learned
 from qrun.outcome import grown, none_able, ordered, won
 from qrun.pin import Pin
 from qrun.placing import Placed, below_floors, passes, quality_with_kv
@@ -25,14 +26,20 @@ _NOT_STORED = "it is not stored, and nothing is fetched unasked"
 
 
 def keep(
-    blank: Resolution, placed: Placed, rejected: Sequence[Rejection], engines: Sequence[EngineState], pin: Pin
+    blank: Resolution,
+    placed: Placed,
+    rejected: Sequence[Rejection],
+    engines: Sequence[EngineState],
+    pin: Pin,
+    *,
+    learned: Learned = NOTHING_LEARNED,
 ) -> Resolution:
     """The resolution that keeps to `pin`, or to what is stored. `rejected` has every candidate that does not fit."""
     request = blank.request
     passing = [option for option in placed.options if passes(request, option)]
     rejected = [*rejected, *below_floors(request, placed.options, passing)]
     for able, task in placed.tasks:
-        if pin.names(able.candidate) and (kept := _as_before(request, able, task, pin)):
+        if pin.names(able.candidate) and (kept := _as_before(request, able, task, pin, learned)):
             return _kept(blank, kept, passing, rejected, pin)
     stored = [option for option in passing if option.candidate.stored]
     if not stored:
@@ -41,7 +48,7 @@ def keep(
     return _instead(blank, stored, passing, rejected, pin)
 
 
-def _as_before(request: Request, able: Able, task: Task, pin: Pin) -> Option | None:
+def _as_before(request: Request, able: Able, task: Task, pin: Pin, learned: Learned) -> Option | None:
     """The choice on today's free memory, with as many of its slots as fit; None where not one does."""
     if able.engine.runner != pin.engine:
         return None
@@ -52,6 +59,7 @@ def _as_before(request: Request, able: Able, task: Task, pin: Pin) -> Option | N
         if fit := fit_in_mode(at, pin.mode, (pin.kv_cache_type,)):
             runner, format_ = able.engine.runner, able.candidate.format
             speed = expected_speed(at.shape, at.weights, fit.placement, at.hardware, engine=runner, format=format_)
+            speed = learned.speed(speed, able.candidate, runner, fit.placement)
             quality = quality_with_kv(able.candidate, pin.kv_cache_type)
             return Option(able.candidate, able.engine, at, fit, quality, speed)
     return None

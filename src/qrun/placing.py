@@ -11,6 +11,7 @@ from typing import NamedTuple
 from qrun.fit import Task, fit_in_mode, kv_types_for
 from qrun.goal import FASTER_PLACEMENT_KLD, Option
 from qrun.hardware import Hardware
+from qrun.learned import NOTHING_LEARNED, Learned
 from qrun.model import Candidate
 from qrun.placement import Mode
 from qrun.quality import KV_TYPE_KLD, Quality, expected_quality
@@ -32,8 +33,10 @@ class Placed(NamedTuple):
     tasks: list[tuple[Able, Task]]
 
 
-def place_all(request: Request, able: Sequence[Able], hardware: Hardware, n_ctx: int) -> Placed:
-    """Place every candidate, the fastest memory first.
+def place_all(
+    request: Request, able: Sequence[Able], hardware: Hardware, n_ctx: int, learned: Learned = NOTHING_LEARNED
+) -> Placed:
+    """Place every candidate, the fastest memory first, at speeds as `learned` corrects them.
 
     With `--placement auto` a slower one is tried only where nothing of acceptable quality fits the faster ones, and
     only for what fits none of them; with `any` all placements become options.
@@ -43,7 +46,7 @@ def place_all(request: Request, able: Sequence[Able], hardware: Hardware, n_ctx:
     for mode in _MODES:
         settled = {id(option.task) for option in options} if request.placement != "any" else set()
         pending = [(one, task) for one, task in tasks if id(task) not in settled]
-        options += [option for one, task in pending if (option := _option(request, one, task, mode))]
+        options += [option for one, task in pending if (option := _option(request, one, task, mode, learned))]
         if request.placement == "auto" and any(_suffices(request, one) for one in options):
             break
     return Placed(options, tasks)
@@ -112,7 +115,7 @@ def _task(request: Request, able: Able, hardware: Hardware, n_ctx: int) -> Task:
     return Task(able.shape, able.weights, hardware, able.gpus, n_ctx, n_parallel, able.engine.modes)
 
 
-def _option(request: Request, able: Able, task: Task, mode: Mode) -> Option | None:
+def _option(request: Request, able: Able, task: Task, mode: Mode, learned: Learned) -> Option | None:
     if mode not in task.open_modes(request.placement):
         return None
     fit = fit_in_mode(task, mode, kv_types_for(task.shape, request.kv_type))
@@ -120,4 +123,5 @@ def _option(request: Request, able: Able, task: Task, mode: Mode) -> Option | No
         return None
     runner, format_ = able.engine.runner, able.candidate.format
     speed = expected_speed(task.shape, task.weights, fit.placement, task.hardware, engine=runner, format=format_)
+    speed = learned.speed(speed, able.candidate, runner, fit.placement)
     return Option(able.candidate, able.engine, task, fit, quality_with_kv(able.candidate, fit.kv_cache_type), speed)

@@ -12,6 +12,7 @@ from qrun.errors import ContextTooLong, FormatNotFound, QrunError, QuantNotFound
 from qrun.finetune import finetune_resolution
 from qrun.goal import best_option, candidate_key
 from qrun.hardware import Hardware
+from qrun.learned import NOTHING_LEARNED, Learned
 from qrun.model import Candidate
 from qrun.outcome import grown, none_able, ordered, won
 from qrun.pin import Pin
@@ -34,10 +35,12 @@ def resolve(
     engines: Sequence[EngineState],
     *,
     pin: Pin | None = None,
+    learned: Learned = NOTHING_LEARNED,
 ) -> Resolution:
     """Choose among `found.candidates`. Raises nothing: a refusal is the resolution's `error`.
 
-    With `pin` the choice of an earlier day is kept as far as today's memory allows (`pinned`).
+    With `pin` the choice of an earlier day is kept as far as today's memory allows (`pinned`). `learned` corrects what
+    is predicted by what was seen on this machine; it says so in the choice's `why`.
     """
     candidates = sorted(found.candidates, key=candidate_key)
     blank = Resolution(request, None, found.base_model, hardware, None, warnings=found.warnings)
@@ -52,11 +55,19 @@ def resolve(
     able, rejected = sift(request, candidates, hardware, engines, n_ctx=n_ctx)
     if not able:
         return replace(blank, rejected=ordered(rejected), error=none_able(request, rejected, engines))
-    placed = place_all(request, able, hardware, n_ctx)
+    placed = place_all(request, able, learned.on(hardware), n_ctx, learned)
     rejected += what_is_too_large(request, placed)
     if pin is not None:
-        return keep(blank, placed, rejected, engines, pin)
-    return _among(blank, placed, rejected)
+        return _explained(keep(blank, placed, rejected, engines, pin, learned=learned), learned)
+    return _explained(_among(blank, placed, rejected), learned)
+
+
+def _explained(resolution: Resolution, learned: Learned) -> Resolution:
+    """`resolution` with the corrections that its choice was made with."""
+    chosen = resolution.chosen
+    if chosen is None or not (lines := learned.why(chosen)):
+        return resolution
+    return replace(resolution, chosen=replace(chosen, why=(*chosen.why, *lines)))
 
 
 def _among(blank: Resolution, placed: Placed, rejected: list[Rejection]) -> Resolution:
