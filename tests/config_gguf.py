@@ -1,7 +1,7 @@
 """GGUF files of the models in data/configs without their weights: headers that llama.cpp loads, then a hole.
 
-`sparse_gguf` writes headers from dimensions given there; here they come from a config.json by qrun's own conversion, and
-what its list of tensors leaves out, because it is next to no bytes, is added so that the engine takes the file.
+`sparse_gguf` writes headers from dimensions given there; here they come from a config.json by qrun's own conversion.
+What its list of tensors leaves out, because it is next to no bytes, is added so that the engine takes the file.
 """
 
 import json

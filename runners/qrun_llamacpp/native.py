@@ -69,12 +69,17 @@ class _Setting:
     words: tuple[str, ...]
 
 
-def server_argv(engine: Engine, plan: ServePlan, address: UnixAddress | TcpAddress) -> tuple[str, ...]:
-    """The command. Raises UsageError for an argument after `--` that decides what is qrun's to decide."""
+def server_argv(
+    engine: Engine, plan: ServePlan, address: UnixAddress | TcpAddress, *, lay_out: bool = False
+) -> tuple[str, ...]:
+    """The command; with `lay_out` the server first lays the model out and tells the memory that takes.
+
+    Raises UsageError for an argument after `--` that decides what is qrun's to decide.
+    """
     theirs = frozenset(flags_in(plan.extra_args))
     if taken := sorted(theirs & _OURS_ALONE.keys()):
         raise UsageError(f"{taken[0]} cannot stand after --: qrun decides {_OURS_ALONE[taken[0]]}.")
-    ours = [setting for setting in _settings(plan) if theirs.isdisjoint(setting.spellings)]
+    ours = [setting for setting in _settings(plan, lay_out=lay_out) if theirs.isdisjoint(setting.spellings)]
     return (
         *(str(engine.executable), "-m", str(plan.model_path), *_listen(address)),
         *(word for setting in ours for word in setting.words),
@@ -88,7 +93,7 @@ def flags_in(arguments: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(flags))
 
 
-def _settings(plan: ServePlan) -> list[_Setting]:
+def _settings(plan: ServePlan, *, lay_out: bool) -> list[_Setting]:
     placement = plan.placement
     settings = [
         _Setting(_CTX, ("-c", str(plan.n_ctx * plan.n_parallel))),
@@ -98,7 +103,8 @@ def _settings(plan: ServePlan) -> list[_Setting]:
         _Setting(_KV_V, ("-ctv", plan.kv_cache_type)),
         # A quantized V cache exists only with flash attention; `auto` would turn it off where it is slow, and fail.
         _Setting(_FLASH, ("-fa", "auto" if plan.kv_cache_type == "f16" else "on")),
-        _Setting(_FIT, ("--fit", "off")),  # the decision is made: the engine must not make its own
+        # The decision is made: the engine must not make its own. When it does, its first step is to lay the model out.
+        _Setting(_FIT, ("--fit", "on" if lay_out else "off")),
         _Setting(_CACHE_RAM, ("--cache-ram", str(plan.cache_ram_bytes // MIB))),
         _Setting(_ALIAS, ("--alias", plan.alias)),
         _Setting(_METRICS, ("--metrics",)),

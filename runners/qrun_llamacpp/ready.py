@@ -21,12 +21,13 @@ def ready_argv(engine: Engine) -> tuple[str, ...]:
     return (str(engine.executable), "-I", "-X", "faulthandler", str(_SCRIPT))
 
 
-def ready_env(plan: ServePlan, address: UnixAddress | TcpAddress) -> dict[str, str]:
-    """What the script reads, in the words of xllamacpp.CommonParams."""
+def ready_env(plan: ServePlan, address: UnixAddress | TcpAddress, *, lay_out: bool = False) -> dict[str, str]:
+    """What the script reads, in the words of xllamacpp.CommonParams. `lay_out` as in `native.server_argv`."""
     placement = plan.placement
     document = {
         "model": str(plan.model_path),
         "alias": plan.alias,
+        "fit": lay_out,
         "hostname": str(address.socket) if isinstance(address, UnixAddress) else address.host,
         "port": 0 if isinstance(address, UnixAddress) else address.port,
         "n_ctx": plan.n_ctx * plan.n_parallel,

@@ -12,10 +12,12 @@ from qrun.runner import (
     Found,
     Inventory,
     Launch,
+    PlaceMemory,
     ServePlan,
     TcpAddress,
     UnixAddress,
 )
+from qrun_llamacpp.breakdown import places_told, refusal
 from qrun_llamacpp.failures import explain
 from qrun_llamacpp.find import find_engine, library_of
 from qrun_llamacpp.native import flags_in, server_argv
@@ -64,6 +66,21 @@ class LlamaCppRunner:
 
         Raises UsageError for an argument after `--` that would take the engine out of qrun's hands.
         """
+        return self._launch(engine, plan, lay_out=False)
+
+    def dry_run(self, engine: Engine, plan: ServePlan) -> Launch:
+        """The same server, told to lay the model out first. Raises as `launch` does."""
+        return self._launch(engine, plan, lay_out=True)
+
+    def memory_told(self, log_text: str) -> tuple[PlaceMemory, ...]:
+        """What llama.cpp's memory breakdown says of each device, then of the host; empty until it is whole."""
+        return places_told(log_text)
+
+    def refuses_model(self, log_text: str) -> str | None:
+        """Why no memory would help: llama.cpp does not know the architecture, or a tensor's type."""
+        return refusal(log_text)
+
+    def _launch(self, engine: Engine, plan: ServePlan, *, lay_out: bool) -> Launch:
         address, key = _address(plan)
         # Set, if only to nothing: a LLAMA_API_KEY of the user's own would lock qrun out.
         env = {"LLAMA_API_KEY": key or ""}
@@ -73,8 +90,9 @@ class LlamaCppRunner:
         # On a port somebody else may answer before ours has failed to bind: a path that asks for the key tells.
         health_path = "/health" if key is None else "/props"
         if engine.flavour == "ready":
-            return Launch(ready_argv(engine), address, key, env | ready_env(plan, address), health_path)
-        return Launch(server_argv(engine, plan, address), address, key, env, health_path)
+            env |= ready_env(plan, address, lay_out=lay_out)
+            return Launch(ready_argv(engine), address, key, env, health_path)
+        return Launch(server_argv(engine, plan, address, lay_out=lay_out), address, key, env, health_path)
 
     def explain_failure(self, log_text: str) -> FailureReason | None:
         """The engine's own reason in a sentence; None where its log has none that we know."""

@@ -58,7 +58,7 @@ def _params(xllamacpp: Any, plan: Mapping[str, Any], api_key: str | None) -> Any
     )
     params.cache_ram_mib = plan["cache_ram_mib"]
     params.n_batch, params.n_ubatch = plan["n_batch"] or params.n_batch, plan["n_ubatch"] or params.n_ubatch
-    params.fit_params = False  # the decision is made: the engine must not make its own
+    params.fit_params = plan["fit"]  # false to serve, for the decision is made: the engine must not make its own
     params.endpoint_metrics = params.endpoint_slots = params.use_jinja = True
     params.ui, params.verbosity = False, plan["verbosity"]
     _place(params, plan)

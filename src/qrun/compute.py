@@ -117,7 +117,9 @@ class _Batch:
         if layers == (shape.n_layer - 1,) and not late:
             return self._last_layer(n_inputs, copies)
         numbers = self._widest(layers, n_inputs) + (self._layer_inputs(device, layers) if copies > 1 else 0)
-        return self.bytes_of(numbers, self.mask_bytes * copies)
+        alone = len(layers) == 1 and shape.recurrent_width  # a hybrid's last layer may be without attention
+        masks = self._masks(layers) if alone else self.mask_bytes
+        return self.bytes_of(numbers, masks * copies)
 
     def beside_host_experts(self, device: int, n_cpu_moe: int) -> int:
         """A device whose layers' experts lie on the CPU: all, which leaves attention, or some."""

@@ -188,16 +188,18 @@ def _weights_copied(weights: Weights, placement: Placement, used: Sequence[Devic
 
 
 def _caches_copied(shape: ModelShape, layout: Layout, kv: Sequence[int]) -> Iterable[tuple[int, int]]:
-    """The caches that layers read from another device, as (owner, bytes): each comes over for every batch under way."""
-    if shape.architecture not in _SHARES_CACHES:
+    """The caches that layers read from another device, as (owner, bytes): each comes over for every batch under way.
+
+    Where layers lie in host RAM too there is one batch, and attention is computed where the cache lies.
+    """
+    if shape.architecture not in _SHARES_CACHES or not layout.pipelined:
         return
-    copies = PIPELINE_COPIES if layout.pipelined else 1
     sources: dict[int | None, int] = {}
     for index, layer in enumerate(shape.layers):
         if layer.n_head_kv:
             sources[layer.window] = index
         elif layer.window in sources and layout.owners[sources[layer.window]] != layout.owners[index]:
-            yield layout.owners[index], copies * kv[sources[layer.window]]
+            yield layout.owners[index], PIPELINE_COPIES * kv[sources[layer.window]]
 
 
 def _summed(sizes: Iterable[tuple[int, int]], n_devices: int) -> list[int]:

@@ -87,7 +87,7 @@ class ModelFile:
 class Defect:
     """Why a candidate cannot be taken whatever the machine: one of the resolver's reasons, and its detail."""
 
-    reason: Literal["incomplete", "mislabelled", "unsafe", "architecture_unsupported", "access_denied"]
+    reason: Literal["incomplete", "mislabelled", "unsafe", "architecture_unsupported", "access_denied", "too_large"]
     detail: str
 
 

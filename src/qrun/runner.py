@@ -131,7 +131,7 @@ class FailureReason:
 
 @dataclass(frozen=True, slots=True)
 class PlaceMemory:
-    """What an engine says that it takes in one place: an accelerator by the engine's name for it, or host RAM (None)."""
+    """What an engine says that it takes in one place: an accelerator by the engine's name, or host RAM (None)."""
 
     device: str | None
     weights_bytes: int
@@ -173,7 +173,7 @@ class DryRunner(Protocol):
     """A runner whose engine can lay a model out and tell the memory, without loading it."""
 
     def dry_run(self, engine: Engine, plan: ServePlan) -> Launch:
-        """The command that lays `plan` out and tells of it in its log. It may go on to load: whoever reads it ends it."""
+        """The command that lays `plan` out and tells of it in its log. It may go on to load: its reader ends it."""
         ...
 
     def memory_told(self, log_text: str) -> tuple[PlaceMemory, ...]:
@@ -181,5 +181,5 @@ class DryRunner(Protocol):
         ...
 
     def refuses_model(self, log_text: str) -> str | None:
-        """Why this engine cannot load the model whatever the memory, as a clause; None where the log does not say so."""
+        """Why this engine can never load the model, as a clause; None where the log does not say so."""
         ...
