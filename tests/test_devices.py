@@ -22,6 +22,8 @@ AS_REPORTED = [
     ("NVIDIA GeForce RTX 3080 Ti Laptop GPU", 16, "RTX 3080 Ti Laptop"),
     ("NVIDIA GeForce RTX 3060", 12, "RTX 3060"),
     ("NVIDIA GeForce RTX 3060", 8, "RTX 3060 8GB"),
+    ("NVIDIA GeForce RTX 3060", None, "RTX 3060"),
+    ("NVIDIA GeForce RTX 3050", None, "RTX 3050"),
     ("NVIDIA GeForce RTX 3050 Laptop GPU", 4, "RTX 3050 Laptop"),
     ("NVIDIA GeForce RTX 3050 6GB Laptop GPU", 6, "RTX 3050 Laptop 6GB"),
     ("NVIDIA GeForce RTX 2070 with Max-Q Design", 8, "RTX 2070 Max-Q"),

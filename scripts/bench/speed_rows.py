@@ -41,7 +41,8 @@ LABEL_BPW = {
     "Q4_K": 4.89, "Q2_K_R4": 2.98, "IQ4_K": 4.6, "IQ4_K_R4": 4.6, "IQ2_KL": 2.8,
 }  # fmt: skip
 PLENTY = 2**40  # bytes of memory: whatever was measured did fit
-TYPICAL_EXPERTS = (128, 8)  # of a mixture that is known by its parameters alone
+UNKNOWN_EXPERTS = 10_000  # of a mixture whose counts are not known: any number that shares can be drawn in
+TIED_BELOW = 4e9  # parameters of a model whose head is not known: small ones mostly share it with the embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,10 @@ def _row(number: int, fields: Mapping[str, str]) -> Row | None:
     label, format_ = _label(fields["quant"], fields["engine"])
     bpw, size_bytes = _size(fields["file_gib_or_bpw"], fields["quant"], label, params)
     shape = _shape(fields["model"], params, active)
-    weights = _weights(shape, params, active, size_bytes=size_bytes, bpw=bpw, label=label, format_=format_)
+    tied = bool(_dims(fields["model"], params, active)[3])
+    weights = _weights(shape, params, active, tied=tied, size_bytes=size_bytes, bpw=bpw, label=label, format_=format_)
     backend, count = fields["backend"], int(fields["n_devices"])
-    spec = find_device(fields["device"], kind="cpu" if backend == "cpu" else "gpu") or _named(fields["device"])
+    spec = _named(fields["device"]) or find_device(fields["device"], kind="cpu" if backend == "cpu" else "gpu")
     if spec is None:
         return None
     prefill = fields["prefill_tps"]
@@ -114,7 +116,7 @@ def _row(number: int, fields: Mapping[str, str]) -> Row | None:
 
 
 def _named(name: str) -> DeviceSpec | None:
-    """A processor that stands in the table under the row's own words (`EPYC 7003 (Milan)`)."""
+    """A device that stands in the table under the row's own words (`EPYC 7003 (Milan)`)."""
     return next((one for one in all_devices() if one.name == name), CPUS_OF_OTHERS.get(name))
 
 
@@ -180,24 +182,43 @@ def _models() -> Iterator[tuple[re.Pattern[str], list[int]]]:
 
 def _shape(model: str, params: float, active: float) -> ModelShape:
     """The dimensions by name, else those usual for a model of so many parameters."""
-    dims = next((dims for pattern, dims in _models() if pattern.match(model)), None)
-    if dims is None:
-        n_layer = round(max(16, min(96, 16.8 * (params / 1e9) ** 0.33)))
-        dims = [n_layer, (64 if active < params else 128) * n_layer, 150_000, int(params < 4e9), 1024]
-    n_layer, n_embd, n_vocab, _, kv_dim = dims
-    n_expert, n_used = TYPICAL_EXPERTS if active < params else (0, 0)
+    n_layer, n_embd, n_vocab, _, kv_dim, n_expert, n_used = _dims(model, params, active)
+    if active < params and not n_expert:
+        n_expert, n_used = UNKNOWN_EXPERTS, _usual_share(params, active)
     return ModelShape(
         architecture="", n_layer=n_layer, n_embd=n_embd, n_head=n_embd // 128 or 1, n_ff=4 * n_embd, n_vocab=n_vocab,
-        n_ctx_train=None, layers=(LayerShape(1, kv_dim, kv_dim),) * n_layer, n_expert=n_expert, n_expert_used=n_used,
+        n_ctx_train=None, layers=(LayerShape(1, kv_dim, kv_dim),) * n_layer,
+        n_expert=n_expert if active < params else 0, n_expert_used=n_used if active < params else 0,
     )  # fmt: skip
 
 
+def _dims(model: str, params: float, active: float) -> list[int]:
+    known = next((dims for pattern, dims in _models() if pattern.match(model)), None)
+    if known is not None:
+        return known
+    n_layer = round(max(16, min(96, 16.8 * (params / 1e9) ** 0.33)))
+    return [n_layer, (64 if active < params else 128) * n_layer, 150_000, int(params < TIED_BELOW), 1024, 0, 0]
+
+
+def _usual_share(params: float, active: float) -> int:
+    """How many of the experts of an unknown mixture are used, if a third of what a token takes is no expert."""
+    always = active / 3
+    return max(1, round(UNKNOWN_EXPERTS * (active - always) / (params - always)))
+
+
 def _weights(
-    shape: ModelShape, params: float, active: float, *, size_bytes: float, bpw: float, label: str, format_: Format
+    shape: ModelShape,
+    params: float,
+    active: float,
+    *,
+    tied: bool,
+    size_bytes: float,
+    bpw: float,
+    label: str,
+    format_: Format,
 ) -> Weights:
     """Bytes by part. A mixture's experts are as many weights as leave `active` when those in use are counted."""
     table = shape.n_vocab * shape.n_embd
-    tied = _is_tied(shape, params)
     # Quantizers for GPUs keep embeddings and head in 16 bits; a size by nominal bits per weight leaves them out.
     table_bpw = 16.0 if format_ in ("awq", "gptq", "exl2", "exl3", "fp8") else min(16.0, max(bpw, 4.5))
     table_bytes = int(table * table_bpw / 8)
@@ -214,11 +235,6 @@ def _weights(
         output_bytes=0 if tied else table_bytes, layer_bytes=(layer,) * shape.n_layer,
         expert_bytes=(expert,) * shape.n_layer if shape.n_expert else (), type_bytes=_types(main, bpw, size_bytes),
     )  # fmt: skip
-
-
-def _is_tied(shape: ModelShape, params: float) -> bool:
-    dims = next((dims for _, dims in _models() if dims[:3] == [shape.n_layer, shape.n_embd, shape.n_vocab]), None)
-    return bool(dims[3]) if dims else params < 4e9
 
 
 def _types(main: LabelTypes, bpw: float, size_bytes: float) -> tuple[tuple[str, int], ...]:

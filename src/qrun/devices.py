@@ -1,8 +1,8 @@
 """What a device is by the name its driver gives it: bandwidth, memory, compute (`data/devices.tsv`).
 
 Pure. A name matches only where all its words do: a `3080 Ti` is no `3080`, a `4090 Laptop GPU` no `4090`, a part of a
-card (MIG, vGPU) not the card. Where several devices bear one name, memory tells them apart; where it does not, the
-slowest is meant, so that no promise is made of the name alone.
+card (MIG, vGPU) not the card. Where several devices bear one name, memory tells them apart; where it does not, the one
+that is called so itself is meant, else the slowest, so that no promise is made of the name alone.
 """
 
 import re
@@ -39,8 +39,8 @@ def find_device(
 
     `memory_bytes`, as the driver reports it, tells devices of one name apart. `kind` None: GPUs are looked at first.
     """
-    if kind != "cpu" and (named := _gpus_named(name)):
-        return _by_memory(named, memory_bytes)
+    if kind != "cpu" and (gpu := _gpu_named(name, memory_bytes)):
+        return gpu
     return _cpu_named(name) if kind != "gpu" else None
 
 
@@ -65,6 +65,7 @@ def with_bandwidths(hardware: Hardware) -> Hardware:
 @dataclass(frozen=True, slots=True)
 class _Row:
     spec: DeviceSpec
+    own_key: tuple[str, ...]
     keys: frozenset[tuple[str, ...]]
     pattern: str
 
@@ -99,12 +100,11 @@ _CPU_NOISE = re.compile(
 _LEAST_SHARE, _MOST_SHARE = 0.8, 1.05
 
 
-def _gpus_named(name: str) -> list[DeviceSpec]:
-    keys = _keys(name)
-    for key in keys:
-        if key and (named := [row.spec for row in _rows() if key in row.keys]):
-            return named
-    return []
+def _gpu_named(name: str, memory_bytes: int | None) -> DeviceSpec | None:
+    for key in _keys(name):
+        if key and (rows := [row for row in _rows() if key in row.keys]):
+            return _by_memory(rows, key, memory_bytes)
+    return None
 
 
 def _keys(name: str) -> list[tuple[str, ...]]:
@@ -122,9 +122,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(sorted(part for part in kept if part not in _NOISE))
 
 
-def _by_memory(named: Sequence[DeviceSpec], memory_bytes: int | None) -> DeviceSpec:
-    fitting = [one for one in named if memory_bytes is not None and _sold_with(one, memory_bytes)]
-    return min(fitting or named, key=lambda one: (one.bandwidth_bytes_per_s, one.fp16_tflops or 0.0, one.name))
+def _by_memory(rows: Sequence[_Row], key: tuple[str, ...], memory_bytes: int | None) -> DeviceSpec:
+    """Of devices of one name that with such memory; else the one that is called so itself; else the slowest."""
+    fitting = [row for row in rows if memory_bytes is not None and _sold_with(row.spec, memory_bytes)]
+    own = [row for row in rows if row.own_key == key]
+    named = [row.spec for row in fitting or own or rows]
+    return min(named, key=lambda one: (one.bandwidth_bytes_per_s, one.fp16_tflops or 0.0, one.name))
 
 
 def _sold_with(spec: DeviceSpec, memory_bytes: int) -> bool:
@@ -166,4 +169,4 @@ def _row(fields: Mapping[str, str]) -> _Row:
     )
     names = [fields["name"], *fields["aliases"].split("|")] if spec.kind == "gpu" else []
     keys = frozenset(key for name in names if name for key in _keys(name)[:1] if key)
-    return _Row(spec, keys, fields["pattern"])
+    return _Row(spec, _keys(spec.name)[0], keys, fields["pattern"])
