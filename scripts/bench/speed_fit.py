@@ -177,8 +177,9 @@ def peak(row: Row) -> float | None:
 
 
 def constants_in_use(rows: Sequence[Row]) -> dict[tuple[str, str], Constants]:
-    """Those in speed.toml; groups of engines that qrun does not run are left out."""
-    return {row.group: constants_of(row.engine, kind_of(row)) for row in rows if row.engine}
+    """Those in speed.toml; groups of engines that qrun does not run are left out, borrowed constants claim nothing."""
+    used = {row.group: (row, constants_of(row.engine, kind_of(row))) for row in rows if row.engine}
+    return {group: one if row.backend == kind_of(row) else replace(one, rows={}) for group, (row, one) in used.items()}
 
 
 def kind_of(row: Row) -> str:
