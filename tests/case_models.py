@@ -67,7 +67,8 @@ def _candidate(base, format_, row, size_bytes, path):
     weights = weights_by_formula(shape, format=format_, quant=row["quant"], size_bytes=size_bytes, params=params)
     publisher = row["repo_id"].partition("/")[0]
     files = (ModelFile(path, size_bytes),)
-    return Candidate(row["repo_id"], None, publisher, base, files, format_, row["quant"], shape, weights)
+    revision = None if format_ == "gguf" else f"branch-{row['quant']}"  # widths of EXL2 and EXL3 are branches
+    return Candidate(row["repo_id"], revision, publisher, base, files, format_, row["quant"], shape, weights)
 
 
 def _size_bytes(base, row):
