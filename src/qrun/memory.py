@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from qrun.compute import HOST, PIPELINE_COPIES, Layout, compute_bytes, padded
+from qrun.engine_formula import EngineParts, engine_parts
 from qrun.hardware import Device
 from qrun.model import LayerShape, ModelShape, Weights
 from qrun.placement import Placement
@@ -22,6 +23,7 @@ __all__ = ["DeviceNeed", "MemoryNeed", "kv_cache_bytes", "memory_need"]
 # Bytes of 32 numbers in the cache: f16 two each; ggml's q8_0 and q4_0 blocks add a scale of two bytes.
 _KV_BLOCK = 32
 _KV_BLOCK_BYTES: dict[KvType, int] = {"f16": 64, "q8_0": 34, "q4_0": 18}
+_LLAMA_CPP = "llamacpp"
 # Their loaders make the output head before the embeddings, so that a tied table is held twice even where both lie in
 # host RAM (llama.cpp src/models: TENSOR_DUPLICATED before tok_embd).
 _HEAD_IS_A_COPY = frozenset({"gemma3n", "gemma4"})
@@ -77,16 +79,22 @@ def memory_need(
     ram_budget_bytes: int | None = None,
     n_ubatch: int = 512,
     source: str = "header",
+    engine: str = "llamacpp",
 ) -> MemoryNeed:
     """The memory that `placement` takes with `n_parallel` slots of `n_ctx` tokens each.
+
+    That of another `engine` than llama.cpp is an estimate (`engine_formula`), whatever `source` says.
 
     `gpus` are the devices in the order of `placement.tensor_split`; without a split the first is used alone, and with
     none given one nameless device stands in. `devices` lists the accelerators (mode `cpu`: the host). Not counted: the
     prompt cache, which is given what is left; a row of logits for each slot in host RAM (0.5 MiB at 128k tokens); the
     engine's own context on a device, which the budget leaves room for.
     """
-    kv = kv_cache_bytes(shape, n_ctx=n_ctx, n_parallel=n_parallel, kv_cache_type=kv_cache_type, n_ubatch=n_ubatch)
     used = _devices_of(placement, gpus)
+    if engine != _LLAMA_CPP:
+        estimate = engine_parts(engine, shape, weights, n_ctx=n_ctx, n_parallel=n_parallel, kv_cache_type=kv_cache_type)
+        return _by_formula(estimate, placement, used, ram_budget_bytes)
+    kv = kv_cache_bytes(shape, n_ctx=n_ctx, n_parallel=n_parallel, kv_cache_type=kv_cache_type, n_ubatch=n_ubatch)
     owners = _owners(shape.n_layer, placement, len(used))
     has_experts = tuple(map(bool, weights.expert_bytes)) or (shape.n_expert > 0,) * shape.n_layer
     layout = Layout(tuple(owners), has_experts, len(used))
@@ -136,6 +144,32 @@ class _Part(NamedTuple):
     weights_bytes: int
     kv_cache_bytes: int
     compute_bytes: int
+
+
+def _by_formula(
+    parts: EngineParts, placement: Placement, used: Sequence[Device | None], ram_budget_bytes: int | None
+) -> MemoryNeed:
+    """An engine that divides a model over its devices by proportion, each with buffers of its own."""
+    if not used:
+        host = _Part(parts.weights_bytes + parts.host_bytes, parts.kv_cache_bytes, parts.compute_bytes)
+        return MemoryNeed(*host, 0, (DeviceNeed("CPU", *host, ram_budget_bytes),), "formula")
+    shares = placement.tensor_split or (1.0,)
+    devices = tuple(
+        DeviceNeed(
+            gpu.name if gpu else "GPU",
+            round(parts.weights_bytes * share),
+            round(parts.kv_cache_bytes * share),
+            parts.compute_bytes if share else 0,
+            gpu.budget_bytes if gpu else None,
+        )
+        for gpu, share in zip(used, shares, strict=True)
+    )
+    sums = (
+        sum(device.weights_bytes for device in devices),
+        sum(device.kv_cache_bytes for device in devices),
+        sum(device.compute_bytes for device in devices),
+    )
+    return MemoryNeed(*sums, parts.host_bytes, devices, "formula")
 
 
 def _devices_of(placement: Placement, gpus: Sequence[Device]) -> Sequence[Device | None]:
