@@ -92,13 +92,14 @@ def test_a_scale_is_told_where_the_choice_itself_was_not_measured():
 
 def test_memory_beyond_the_promise_is_held_back_from_the_next_choice():
     """On a card where it only just fitted the next smaller quant is taken, and the explanation says why."""
-    before = decide(goal="quality", n_parallel=1)
+    options = {"goal": "quality", "n_parallel": 1, "kv_type": "f16"}
+    before = decide(**options)
     need = before.chosen.memory.total_bytes
     tight = replace(CARD, gpus=(replace(CARD.gpus[0], free_bytes=need + 1536 * MIB + 100 * MIB),))
     learned = Learned((seen(before.chosen, taken_bytes=need + 200 * MIB),))
 
-    assert decide(hardware=tight, goal="quality", n_parallel=1).chosen.candidate == before.chosen.candidate
-    after = decide(learned, hardware=tight, goal="quality", n_parallel=1).chosen
+    assert decide(hardware=tight, **options).chosen.candidate == before.chosen.candidate
+    after = decide(learned, hardware=tight, **options).chosen
     assert after.candidate != before.chosen.candidate
     assert any("200.0 MiB of GPU memory held back" in line for line in after.why)
 

@@ -12,14 +12,17 @@ from qrun.runner import (
     Found,
     Inventory,
     Launch,
+    Loaded,
     PlaceMemory,
     ServePlan,
     TcpAddress,
     UnixAddress,
+    WorkDone,
 )
 from qrun_llamacpp.breakdown import places_told, refusal
 from qrun_llamacpp.failures import explain
 from qrun_llamacpp.find import find_engine, library_of
+from qrun_llamacpp.loaded import loaded_in, work_done_in
 from qrun_llamacpp.native import flags_in, server_argv
 from qrun_llamacpp.ready import ready_argv, ready_env
 
@@ -93,6 +96,14 @@ class LlamaCppRunner:
             env |= ready_env(plan, address, lay_out=lay_out)
             return Launch(ready_argv(engine), address, key, env, health_path)
         return Launch(server_argv(engine, plan, address, lay_out=lay_out), address, key, env, health_path)
+
+    def loaded(self, log_text: str) -> Loaded | None:
+        """The buffers and layers that its log tells of."""
+        return loaded_in(log_text)
+
+    def work_done(self, metrics_text: str) -> WorkDone | None:
+        """The counters of its `/metrics`."""
+        return work_done_in(metrics_text)
 
     def explain_failure(self, log_text: str) -> FailureReason | None:
         """The engine's own reason in a sentence; None where its log has none that we know."""

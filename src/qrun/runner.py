@@ -20,11 +20,13 @@ __all__ = [
     "Found",
     "Inventory",
     "Launch",
+    "Loaded",
     "PlaceMemory",
     "Runner",
     "ServePlan",
     "TcpAddress",
     "UnixAddress",
+    "WorkDone",
 ]
 
 
@@ -139,6 +141,32 @@ class PlaceMemory:
     compute_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What an engine says of the model that it has loaded: its memory by place, and the layers on accelerators."""
+
+    places: tuple[PlaceMemory, ...]
+    n_gpu_layers: int | None = None
+
+    def taken_bytes(self, *, on_gpu: bool) -> int:
+        """All memory on accelerators, or in host RAM."""
+        return sum(
+            one.weights_bytes + one.kv_cache_bytes + one.compute_bytes
+            for one in self.places
+            if (one.device is not None) is on_gpu
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDone:
+    """An engine's counters since its start: tokens, and the seconds it worked on them."""
+
+    decoded_tokens: float
+    decoding_s: float
+    prompt_tokens: float
+    prompt_s: float
+
+
 class Runner(Protocol):
     """An engine's driver. Stateless; made without arguments by the registry."""
 
@@ -161,6 +189,14 @@ class Runner(Protocol):
 
     def launch(self, engine: Engine, plan: ServePlan) -> Launch:
         """The command that serves `plan`. Pure but for free ports and random keys."""
+        ...
+
+    def loaded(self, log_text: str) -> Loaded | None:
+        """What the engine's log says of the model once it serves; None where it does not say."""
+        ...
+
+    def work_done(self, metrics_text: str) -> WorkDone | None:
+        """The counters in the engine's own metrics; None where they are not there."""
         ...
 
     def explain_failure(self, log_text: str) -> FailureReason | None:

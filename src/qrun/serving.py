@@ -8,11 +8,12 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from qrun.errors import EngineFailed
+from qrun.gateway.front import Front
 from qrun.gateway.served_names import ServedModel
 from qrun.supervisor import Supervisor
 
@@ -30,11 +31,12 @@ async def serve(
     api_key: str | None,
     hosts: frozenset[str] | None,
     on_ready: Callable[[ServedModel], None],
+    watch: Callable[[Front], Coroutine[Any, Any, None]] | None = None,
 ) -> signal.Signals:
     """Serve until SIGINT or SIGTERM, and return which it was. Raises EngineFailed if the engine does not start.
 
     `planned` says what is to be served as things stand: a step down changes it. `on_ready` is told what is served in
-    truth: the engine's own context and slots.
+    truth: the engine's own context and slots. `watch` runs from then on, and is cancelled before the engine is stopped.
     The engine and everything it started is gone on return. A second signal ends this process at once; the engine's
     keeper sees to the engine then.
     """
@@ -46,6 +48,7 @@ async def serve(
     site_runner = web.AppRunner(
         app, handle_signals=False, access_log=None, handler_cancellation=True, shutdown_timeout=_LAST_WORDS_S
     )
+    watching: asyncio.Task[None] | None = None
     with _signals_caught() as ended:
         await site_runner.setup()
         try:
@@ -53,8 +56,14 @@ async def serve(
             await _until_ready(supervisor, ended)
             if not ended.done():
                 on_ready(await app[FRONT].learn(planned()))
+                if watch is not None:
+                    watching = asyncio.create_task(watch(app[FRONT]))
             return await ended
         finally:
+            if watching is not None:  # while there is an engine to ask
+                watching.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watching
             await supervisor.stop()  # first: streams that are open end with an error event, not with silence
             await site_runner.cleanup()
 

@@ -15,7 +15,7 @@ from qrun.errors import EngineCannot, EngineFailed, EngineMissing
 from qrun.here import Here
 from qrun.model import Candidate
 from qrun.resolution import Choice
-from qrun.runner import Engine, FailureReason, Launch
+from qrun.runner import Engine, FailureReason, Launch, Runner
 from qrun.source import Report
 from qrun.step_down import Attempt, Step, steps_down
 from qrun.supervisor import Supervisor
@@ -35,6 +35,7 @@ class SteppedStart:
         """Decide the first start. Raises as `engine_start` does."""
         self.on_step: Callable[[EngineFailed, Step], None] = _say_nothing
         self.taken: list[Step] = []
+        self.failed: list[Attempt] = []  # for lack of memory
         self._here = here
         self._config = config
         self._alias = alias
@@ -68,6 +69,11 @@ class SteppedStart:
         """As the runner explains it."""
         return self._start.runner.explain_failure(log_text)
 
+    @property
+    def runner(self) -> Runner:
+        """The runner of it."""
+        return self._start.runner
+
     def report_to(self, report: Report) -> None:
         """Who hears of the model's download."""
         self._start.model.report = report
@@ -94,6 +100,7 @@ class SteppedStart:
         """
         if not failure.lacks_memory:
             return None
+        self.failed.append(self._attempt)
         for step in self._steps:
             if (start := self._start_of(step)) is None:
                 continue

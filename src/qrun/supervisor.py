@@ -112,6 +112,15 @@ class Supervisor:
         """The engine's process id while it lives, to measure its memory."""
         return self._process.pid if self._process is not None and not self._process.ended.done() else None
 
+    @property
+    def log_path(self) -> Path:
+        """Where the engine writes."""
+        return self._engine_log.path
+
+    def log_tail(self) -> str:
+        """The last 64 KiB of what the engine wrote."""
+        return self._engine_log.tail(after=self._tried)
+
     async def ready(self) -> Launch:
         """Wait until an engine answers, starting or restarting one if need be; raises EngineFailed.
 

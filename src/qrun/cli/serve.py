@@ -15,11 +15,13 @@ from qrun.config import read_config
 from qrun.errors import UsageError
 from qrun.gateway.served_names import ServedModel, same_name_key
 from qrun.here import Here, resolve_here
+from qrun.learned_store import LearnedStore
 from qrun.listener import check_exposure, listen, url_of
 from qrun.render_asking import show_asking
 from qrun.render_serve import show_ready, show_serving, show_step
 from qrun.request import Request
 from qrun.stepped_start import SteppedStart
+from qrun.watching import Sampled, Watch
 
 __all__ = ["serve"]
 
@@ -73,19 +75,34 @@ def serve(
         start.report_to(progress.enter_context(progress_of(here)))
         from qrun.serving import serve as serve_until_signal  # imports aiohttp: only when all else is well
 
+        supervisor = start.supervisor(str(listener.getsockname()[1]))
+
         def on_ready(served: ServedModel) -> None:
             progress.close()
             here.close()
-            show_ready(served, start.choice, url=url, steps=start.taken)
+            loaded = start.runner.loaded(supervisor.log_tail())
+            show_ready(served, start.choice, url=url, steps=start.taken, loaded=loaded)
+
+        async def watch(front: Sampled) -> None:
+            watching = Watch(
+                start.choice,
+                start.runner.loaded(supervisor.log_tail()),
+                runner=start.runner,
+                hardware=here.hardware,
+                store=LearnedStore(config.state_dir),
+                engine_pid=lambda: supervisor.pid,
+            )
+            await watching.run(front, [attempt.choice for attempt in start.failed])
 
         ended = asyncio.run(
             serve_until_signal(
-                start.supervisor(str(listener.getsockname()[1])),
+                supervisor,
                 lambda: _served(here, start, names),
                 listener,
                 api_key=key,
                 hosts=None if insecure else frozenset({host.lower()}),
                 on_ready=on_ready,
+                watch=watch,
             )
         )
     return 128 + ended  # 130 or 143, as a process that the signal had ended

@@ -103,6 +103,7 @@ def _tell_errors(metrics: Metrics) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.in_flight += 1
+        metrics.most_in_flight = max(metrics.most_in_flight, metrics.in_flight)
         status = _CLIENT_LEFT
         try:
             response = await _answered(request, handler)

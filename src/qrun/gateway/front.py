@@ -90,6 +90,12 @@ class Front:
         engines = await self._engine_metrics() if self._upstream.is_ready else b""
         return web.Response(body=engines + ours.encode(), content_type="text/plain", charset="utf-8")
 
+    async def sample(self) -> tuple[str, int]:
+        """The engine's own series, and how many requests were answered at once since the last sample."""
+        engines = await self._engine_metrics() if self._upstream.is_ready else b""
+        most, self._metrics.most_in_flight = self._metrics.most_in_flight, self._metrics.in_flight
+        return engines.decode(errors="replace"), most
+
     async def page(self, request: web.Request) -> web.Response:
         """The page for people."""
         endpoint = f"{request.scheme}://{request.host}/v1"

@@ -14,6 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.most_in_flight = 0  # since it was last set
         self.frames = 0
         self._requests: Counter[tuple[str, int]] = Counter()
         self._first_bytes: Counter[float] = Counter()
