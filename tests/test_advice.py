@@ -15,11 +15,13 @@ def why(hardware, *, found=None, **options):
 
 
 def test_speed_departs_from_the_3_bit_quants_of_the_guides_and_says_by_what():
-    """Q3_K_M is smaller, and below about 4.5 bits decoding gains nothing: both figures stand in the explanation."""
-    line = next(line for line in why(card(24), goal="speed") if line.startswith("guides name IQ3_XXS or Q3_K_M"))
+    """IQ3_XXS loses more than speed may cost: both its figures and the chosen's stand in the explanation."""
+    found = model(LLAMA_3_8B, publisher="bartowski", quants={"IQ4_XS", "IQ3_XXS"})
+    lines = why(card(24), found=found, goal="speed")
+    line = next(line for line in lines if line.startswith("guides name IQ3_XXS or Q3_K_M"))
 
-    assert "Q3_K_M of bartowski/Meta-Llama-3-8B-Instruct-GGUF, has KLD 0.0844 and about" in line
-    assert "tokens/s, the chosen KLD 0.0" in line
+    assert "IQ3_XXS of bartowski/Meta-Llama-3-8B-Instruct-GGUF, has KLD 0.1836 and about" in line
+    assert "tokens/s, the chosen KLD 0.0363 and about" in line
 
 
 @pytest.mark.parametrize("hardware", [cpu_only(32), card(24, kind="rocm"), card(32, kind="metal", ram_gib=32)])

@@ -64,11 +64,11 @@ def test_in_a_pipe_columns_are_aligned_plain_text(capsys):
 
 def test_the_reasons_of_the_choice_follow(capsys):
     """Where it lies, how many slots, which engine, and the rule."""
-    text = "\n".join(shown(capsys, cpu_only(32)))
+    text = "\n".join(shown(capsys, cpu_only(32), goal="quality"))
 
-    assert "Chosen    Q5_K_M: on the CPU, 1 slot of 8192 tokens, KV cache f16" in text
+    assert "Chosen    Q8_0: on the CPU, 1 slot of 8192 tokens, KV cache f16" in text
     assert "Engine    llamacpp" in text
-    assert "Why       goal balanced: " in text
+    assert "Why       goal quality: " in text
 
 
 def test_a_refusal_still_shows_what_was_looked_at(capsys):
