@@ -112,6 +112,7 @@ def test_what_failed_for_memory_is_not_chosen_again_in_the_same_room():
     after = decide(Learned((failed,)), goal="quality", n_parallel=before.chosen.n_parallel)
 
     assert after.chosen.memory.total_bytes < before.chosen.memory.total_bytes
+    assert any("a load that was to fit ran out of memory on 2026-11-24" in line for line in after.chosen.why)
 
 
 def test_a_later_load_of_as_much_makes_a_failure_past():

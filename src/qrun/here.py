@@ -15,6 +15,7 @@ from qrun.bandwidth import BandwidthStore
 from qrun.changes import what_changed
 from qrun.config import Config
 from qrun.devices import with_bandwidths
+from qrun.engine_models import simulated_states
 from qrun.engines import engine_states
 from qrun.errors import Failure, ModelNotFound, NotAModel, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
@@ -124,13 +125,15 @@ def resolve_here(
     offline: bool = False,
     remember: bool = True,
     to_fetch: bool = False,
+    glance: bool = False,
 ) -> Here:
     """Decide `request` for this machine, or for the one in `hardware_file`.
 
     An engine that is not installed competes where it may be installed: with `assume_yes`, or where somebody can be
     asked; `to_fetch`, every engine does, for nothing is to be run. `refresh` decides anew what was decided before and
-    warns of what changed; `remember=False` leaves it to the caller to keep the new decision. Raises UsageError for a
-    hardware file or GPU that cannot be meant; all else is in the resolution. The caller closes what is returned.
+    warns of what changed; `remember=False` leaves it to the caller to keep the new decision. `glance` decides by labels
+    and sizes alone, without the finalists' headers, and keeps nothing. Raises UsageError for a hardware file or GPU
+    that cannot be meant; all else is in the resolution. The caller closes what is returned.
     """
     bandwidths = BandwidthStore(config.state_dir) if hardware_file is None else None
     hardware = _hardware(request, config, hardware_file, bandwidths)
@@ -151,7 +154,7 @@ def resolve_here(
         engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
         learned = LearnedStore(config.state_dir).get(hardware)
         question = _Question(request, model, source, hardware, engines, hub, files, learned, pins, bandwidths)
-        return _answered(question, refresh=refresh, remember=remember)
+        return _glanced(question) if glance else _answered(question, refresh=refresh, remember=remember)
     except QrunError as error:
         return Here(replace(blank, error=error), source, hardware)
 
@@ -164,6 +167,12 @@ def _answered(question: _Question, *, refresh: bool, remember: bool) -> Here:
     if refresh and before is not None:
         here = _with_warning(here, what_changed(before.pin, before.chosen, here.resolution))
     return _remembered(here) if remember else here
+
+
+def _glanced(question: _Question) -> Here:
+    before = question.pins.get(question.request, question.hardware) if question.pins else None
+    kept = _kept(question, before) if before is not None else None
+    return _here(question, kept or _resolved(question, _found(question))[1])
 
 
 def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
@@ -287,7 +296,10 @@ def _competing(config: Config, hardware: Hardware, *, assume_yes: bool, to_fetch
     """What competes: on simulated hardware every engine that runs there, else the installed and the installable."""
     states: Sequence[EngineState] = engine_states(config, hardware)
     if hardware.simulated:
-        return tuple(replace(state, installed=True, can_install=True, backends=None) for state in states)
+        known = simulated_states(hardware)
+        names = {state.runner for state in known}
+        others = (state for state in states if state.runner not in names)
+        return (*known, *(replace(state, installed=True, can_install=True, backends=None) for state in others))
     if to_fetch:
         return tuple(replace(state, can_install=True) for state in states)
     may_install = assume_yes or sys.stdin.isatty()

@@ -93,6 +93,16 @@ class Learned:
         usual = int(median(excess)) if excess else 0
         return max(0, usual, *(_never_there(one) for one in _failures(loads)))
 
+    def _why_held_back(self, place: Place) -> str | None:
+        held, loads = self.held_back(place), [one for one in self.observations if one.place == place]
+        if not held:
+            return None
+        what, failures = "RAM" if place == "ram" else "GPU memory", list(_failures(loads))
+        if failures:
+            day = failures[-1].seen_at[:10]
+            return f"less of the {what} is counted on: a load that was to fit ran out of memory on {day}"
+        return f"{size(held)} of {what} held back: loads here took more than was promised"
+
     def on(self, hardware: Hardware) -> Hardware:
         """The machine with that much less of it free."""
         gpu_bytes, ram_bytes = self.held_back("gpu"), self.held_back("ram")
@@ -119,8 +129,7 @@ class Learned:
             lines.append(f"{choice.speed.decode_tps:.1f} tokens/s were measured while it served here")
         elif abs(scale - 1) > _WORTH_TELLING:
             lines.append(f"speed times {scale:.2f}: what {choice.engine} reached here against its prediction")
-        held: tuple[tuple[int, str], ...] = ((self.held_back("gpu"), "GPU memory"), (self.held_back("ram"), "RAM"))
-        lines += [f"{size(n)} of {what} held back: loads here took more than was promised" for n, what in held if n]
+        lines += [line for place in ("gpu", "ram") if (line := self._why_held_back(place))]
         return tuple(lines)
 
 
