@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qrun.name_match import is_same_model, match_name
-from qrun.packed_name import base_names, likeliest_id
+from qrun.name_match import NameMatch, is_same_model, match_name
 
 LLAMAS = [
     "meta-llama/Meta-Llama-3-8B",
@@ -91,51 +90,17 @@ def test_another_model_is_another_model(one, other):
         ("Mixtral-8x7B-Instruct-v0.1", "mixtral 8x7b instruct 0.1"),
         ("Dolphin3.0-Llama3.1-8B", "dolphin3 llama3.1 8b"),
         ("Qwen3VL-4B-Thinking", "Qwen/Qwen3-VL-4B-Thinking"),
+        ("Nemotron-Nano-3-30B-A3B", "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"),
+        ("WeiboAI.VibeThinker-1.5B", "WeiboAI/VibeThinker-1.5B"),
+        ("defog-sqlcoder-7b-2", "defog/sqlcoder-7b-2"),
+        ("Llama-3-8B-Instruct-1048k", "gradientai/Llama-3-8B-Instruct-Gradient-1048k"),
+        ("phi4:14b", "microsoft/phi-4"),
+        ("command r plus", "CohereLabs/c4ai-command-r-plus"),
     ],
 )
 def test_two_spellings_of_one_model_are_one(one, other):
     """`it` is Instruct, `_` between digits a point, joined words one word."""
     assert is_same_model(one, other)
-
-
-@pytest.mark.parametrize(
-    ("repo_id", "base"),
-    [
-        ("bartowski/Qwen_Qwen3-8B-GGUF", "Qwen/Qwen3-8B"),
-        ("bartowski/Llama-3.2-1B-Instruct-GGUF", "Llama-3.2-1B-Instruct"),
-        ("mradermacher/Qwen3-8B-i1-GGUF", "Qwen3-8B"),
-        ("mlx-community/Devstral-Small-2507-MLX-4bit", "Devstral-Small-2507"),
-        ("mlx-community/Qwen3-4B-4bit-DWQ-053125", "Qwen3-4B"),
-        ("mlx-community/nvidia_Llama-3.1-Nemotron-70B-Instruct-HF_4bit", "nvidia/Llama-3.1-Nemotron-70B-Instruct"),
-        ("unsloth/Qwen3-4B-unsloth-bnb-4bit", "Qwen3-4B"),
-        ("Qwen/Qwen3-14B-AWQ", "Qwen3-14B"),
-        ("Qwen/Qwen2.5-14B-Instruct-GPTQ-Int8", "Qwen2.5-14B-Instruct"),
-        ("turboderp/Qwen3-8B-exl3", "Qwen3-8B"),
-        ("LoneStriker/Meta-Llama-3-70B-4.65bpw-h6-exl2", "Meta-Llama-3-70B"),
-        ("RedHatAI/phi-4-FP8-dynamic", "phi-4"),
-        ("noctrex/GLM-4.7-Flash-MXFP4_MOE-GGUF", "GLM-4.7-Flash"),
-        ("x/Tifa-7b-Q8_0-GGUF", "Tifa-7b"),
-        ("Epiculous/Violet_Twilight-v0.2-GGUF", "Violet_Twilight-v0.2"),
-        ("meta-llama/Llama-3.1-8B-Instruct", "Llama-3.1-8B-Instruct"),
-    ],
-)
-def test_a_repo_name_gives_its_base(repo_id, base):
-    """What says how the model is packed comes off; a publisher's prefix becomes the organisation."""
-    assert base_names(repo_id)[0] == base
-
-
-def test_an_unknown_organisation_before_the_name_is_a_second_reading():
-    """One publisher writes ORG_NAME throughout; an underscore alone is no proof of it."""
-    assert base_names("bartowski/POLARIS-Project_Polaris-4B-Preview-GGUF") == (
-        "POLARIS-Project_Polaris-4B-Preview",
-        "POLARIS-Project/Polaris-4B-Preview",
-    )
-
-
-def test_the_known_organisation_is_the_likeliest():
-    """An official id beats a copy's, and any id a bare name."""
-    assert likeliest_id(["copy/M-7B", "copy/M-7B", "mistralai/M-7B", "M-7B"]) == "mistralai/M-7B"
-    assert likeliest_id(["M-7B", "M-7B", "copy/M-7B"]) == "copy/M-7B"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +112,51 @@ def test_a_model_that_is_not_there_is_not_found(query):
 
     assert match.name is None
     assert match.others == ()
+
+
+RELEASES = ["deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R1-0528", "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"]
+RELEASES += ["deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"]
+
+
+@pytest.mark.parametrize("query", ["deepseek r1", "DeepSeek-R1", "deepseek-r1"])
+def test_later_releases_of_the_same_name_are_named_beside_it(query):
+    """An exact name that often means a newer one; with its organisation it means itself alone."""
+    assert match_name(query, RELEASES) == NameMatch(RELEASES[0], (RELEASES[1],), loose=True)
+    assert match_name("deepseek-ai/DeepSeek-R1", RELEASES) == NameMatch(RELEASES[0])
+
+
+def test_a_size_that_only_distils_have_means_a_distil():
+    """Ollama's tags: `8b` is one of two, `14b` the only one; the plain model has 671b."""
+    assert set(match_name("deepseek-r1:8b", RELEASES).others) == {RELEASES[2], RELEASES[3]}
+    assert match_name("deepseek-r1:14b", RELEASES) == NameMatch(RELEASES[4], loose=True)
+    assert match_name("deepseek-r1:671b", RELEASES[:1]).name == RELEASES[0]
+    assert match_name("deepseek-r1:9b", RELEASES) == NameMatch(None, loose=True)
+
+
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        ("mistral nemo", "mistralai/Mistral-Nemo-Instruct-2407"),
+        ("mixtral 8x7b", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+        ("llama2:7b", "meta-llama/Llama-2-7b-chat-hf"),
+        ("mythomax 13b", "Gryphe/MythoMax-L2-13b"),
+        ("R1T2 Chimera", "tngtech/DeepSeek-TNG-R1T2-Chimera"),
+        ("apriel 1.6", "ServiceNow-AI/Apriel-1.6-15b-Thinker"),
+        ("lucy 1.7b menlo", "Menlo/Lucy"),
+        ("translate-gemma 4b", "google/translategemma-4b-it"),
+        ("chandra ocr", "datalab-to/chandra"),
+        ("phi4:70b", None),
+        ("chat", None),
+    ],
+)
+def test_what_a_usual_name_leaves_out_or_adds_is_understood(query, meant):
+    """Families, organisations' words, variants and dates left out; a size that the name lacks, where it is true."""
+    ids = ["mistralai/Mistral-Nemo-Instruct-2407", "mistralai/Mistral-Nemo-Base-2407", "meta-llama/Llama-2-7b-hf"]
+    ids += ["mistralai/Mixtral-8x7B-Instruct-v0.1", "mistralai/Mixtral-8x7B-v0.1", "meta-llama/Llama-2-7b-chat-hf"]
+    ids += ["Gryphe/MythoMax-L2-13b", "tngtech/DeepSeek-TNG-R1T2-Chimera", "ServiceNow-AI/Apriel-1.6-15b-Thinker"]
+    ids += ["Menlo/Lucy", "google/translategemma-4b-it", "datalab-to/chandra", "microsoft/phi-4"]
+
+    assert match_name(query, ids).name == meant
 
 
 WORDS = st.lists(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from qrun.aliases import id_of_alias, maker_of_closed, old_ids
+from qrun.aliases import id_of_alias, maker_of_closed, old_ids, todays_id
 from qrun.errors import ModelNotFound, NotAModel
 from qrun.hub_candidates import bpw_in_name
 from qrun.hub_gather import Ask, Gathered
@@ -131,13 +131,14 @@ class _Lookup:
             raise denied
         if model.revision is not None:
             raise self._no_such_revision()
-        repos = quants_of(model.name, self._repos())
-        named = [one for repo in repos for one in repo.bases if one.casefold() == model.name.casefold()]
-        if repos and (named or has_known_organisation(model.name)):
+        wanted = todays_id(model.name)
+        repos = quants_of(wanted, self._repos())
+        named = [one for repo in repos for one in repo.bases if one.casefold() == wanted.casefold()]
+        if repos and (named or has_known_organisation(wanted)):
             # NVIDIA's …-Instruct is …-Instruct-HF: the same organisation's repo of the same name is what was meant.
             rows = [one.repo_id for one in self._repos() if not one.packed]
-            there = [repo_id for repo_id in rows if is_same_model(repo_id, model.name)]
-            return Found((there or named or [model.name])[0], repos)
+            there = [repo_id for repo_id in rows if is_same_model(repo_id, wanted)]
+            return Found((there or named or [wanted])[0], repos)
         if not repos:
             gathered.run(self._listings((*search_queries(model.name)[:1], *wider_queries(model.name))))
         raise self._not_found()

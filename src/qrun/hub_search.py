@@ -296,13 +296,10 @@ def _of_that_name(name: str, repos: Sequence[HubRepo]) -> list[HubRepo]:
 
 
 def _match(name: str, ids: Sequence[str]) -> NameMatch:
+    if MODIFYING_WORDS & set(words_of(name)):  # makers of models publish none such; who modifies is not better known
+        return match_name(name, ids)
     official = match_name(name, [one for one in ids if has_known_organisation(one)])
-    if official.name is not None:
-        return official
-    among_all = match_name(name, ids)
-    if official.others and (among_all.name is None or among_all.loose):
-        return official
-    return among_all
+    return official if official.name is not None or official.others else match_name(name, ids)
 
 
 def _loose(name: str, match: NameMatch, ids: Mapping[str, int]) -> tuple[str, ...]:

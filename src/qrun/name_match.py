@@ -144,7 +144,7 @@ def _could_mean(query: str, name: str) -> bool:
     if unknown and not _is_its_size(unknown, name, named=bool(set(more) & of_organisation)):
         return False
     words = {token for token in asked & has if token.isalpha()}
-    if not words or ("base" in more and "instruct" in has):
+    if not words - VARIANTS or ("base" in more and "instruct" in has):
         return False
     left_words = {token for token in has - asked if token.isalpha()} - VARIANTS - of_organisation
     if any(map(is_size, asked & has)) and has_known_organisation(name):

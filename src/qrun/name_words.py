@@ -12,7 +12,7 @@ __all__ = ["FAMILIES", "MAKERS", "VARIANTS", "aligned", "is_size", "joined", "sq
 
 _TOKEN = re.compile(
     r"[0-9]+x[0-9.]+b"  # 8x7b
-    r"|(?<![a-z])[ae][0-9.]*[0-9]b"  # a3b: active parameters; e4b: effective ones
+    r"|(?<![a-z])[ae][0-9.]*[0-9]b|(?<=[0-9]b)a[0-9.]*[0-9]b"  # a3b: active parameters; e4b: effective ones
     r"|[0-9]+(?:\.[0-9]+)*b(?=a[0-9])"  # 21ba3b
     r"|[0-9]+hz(?![a-z])"  # 12hz: frames of speech a second
     r"|[0-9]+(?:\.[0-9]+)*[a-z](?![a-z])"  # 8b, 128k, 3n, 4o, 4.6v
@@ -43,7 +43,7 @@ def words_of(name: str) -> tuple[str, ...]:
 def tokens(name: str) -> tuple[str, ...]:
     """The same in one spelling, without what says nothing. An organisation before a `/` is a word like any other."""
     text = _UNQUANTIZED.sub("", name.lower())
-    text = re.sub(r"(?<=[0-9])_(?=[0-9])", ".", text)  # Llama-3_3, MiniCPM-V-4_5
+    text = re.sub(r"(?<=[0-9])_(?=[0-9]{1,2}(?![0-9a-z]))", ".", text)  # Llama-3_3, MiniCPM-V-4_5; not saiga_llama3_8b
     text = re.sub(r"(?<![a-z])v(?=[0-9])", "", text)  # v0.3 is 0.3
     text = text.replace("c4ai-", "")  # Cohere's older names: c4ai-command-r-plus
     words = [_SAME_WORD.get(token, token) for token in _TOKEN.findall(text)]

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from qrun.name_words import tokens
+from qrun.name_words import is_size, tokens
 from qrun.publishers import is_trusted
 from qrun.quant import split_quant
 
@@ -67,7 +67,7 @@ def base_names(repo_id: str) -> tuple[str, ...]:
             if name.lower().startswith(prefix) and (mark != "-" or organisation.endswith("-ai")):
                 return f"{spelling}/{name[len(prefix) :]}", name
     organisation, _, rest = name.partition("_")
-    if rest and publisher.lower() in _PREFIXING_PUBLISHERS:
+    if rest and publisher.lower() in _PREFIXING_PUBLISHERS and not any(map(is_size, tokens(organisation))):
         return name, f"{organisation}/{rest}"
     return (name,)
 
