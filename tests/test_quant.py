@@ -1,9 +1,15 @@
 """Labels of quantizations: one spelling each, read from the names that files really have."""
 
+import gzip
+import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import gguf
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qrun.quant import (
     FILE_TYPES,
@@ -21,6 +27,59 @@ REAL_NAMES = [
     for line in (Path(__file__).parent / "data" / "gguf_names.tsv").read_text().splitlines()[3:]
     if line
 ]
+
+LISTING = Path(__file__).parent / "data" / "hub" / "listing.jsonl.gz"
+PATHS = [
+    path
+    for line in gzip.decompress(LISTING.read_bytes()).decode().splitlines()
+    for path, _ in json.loads(line)["files"]
+    if path.lower().endswith(".gguf")
+]
+# What a label looks like. `4B` and `2512` are a size and a date.
+LIKE_A_LABEL = re.compile(
+    r"(?<![A-Z])[IT]?Q[0-9]|[0-9]_?(?:bit|bpw)|(?:fp|int|nf|bf)_?[0-9]|(?<![A-Z])F(?:16|32)|APEX|MoQ", re.IGNORECASE
+)
+
+
+def test_every_name_in_the_listing_is_a_labelled_model_or_a_stated_other_thing():
+    """Of 12,582 models 38 bear no label at all, and their headers tell; no name has one that is not understood."""
+    kinds = Counter(kind_of_file(path) for path in PATHS)
+    unlabelled = [path for path in PATHS if kind_of_file(path) == "model" and quant_of_file(path) is None]
+
+    assert kinds == {"model": 12582, "mmproj": 392, "imatrix": 124, "audio": 6, "draft": 2}
+    assert len(unlabelled) == 38
+    assert not [path for path in unlabelled if LIKE_A_LABEL.search(path)]
+
+
+def test_every_label_in_the_listing_can_be_asked_for():
+    """What a file gives is a fixed point, alone and behind a name, in capitals and in small letters."""
+    labels = {label for path in PATHS if kind_of_file(path) == "model" and (label := quant_of_file(path))}
+
+    assert len(labels) > 90
+    for label in labels:
+        assert parse_quant(label) == label
+        assert parse_quant(label.lower()).casefold() == label.casefold()
+        assert split_quant(f"Some-Model-{label}") == ("Some-Model", label)
+
+
+WORDS = st.sampled_from(
+    ["Q4", "_K", "_M", "UD-", "i1-", "-", ".", "_", "bpw", "4.25", "bit", "APEX-", "MoQ-", "imatrix"]
+)
+NAMES = st.text(max_size=60) | st.lists(WORDS, max_size=8).map("".join)
+
+
+@given(NAMES, st.sampled_from(["", ".gguf", ".GGUF", "-00001-of-00002.gguf", "/x.gguf"]))
+def test_no_name_breaks_the_reading(name, ending):
+    """Any text is a kind and a label or none; a label that is given is one."""
+    path = name + ending
+
+    assert kind_of_file(path) in {"model", "mmproj", "imatrix", "draft", "vocab", "audio"}
+    if label := quant_of_file(path):
+        assert same_quant(parse_quant(label), label)
+    assert (shard_of_file(path) or ("", 1, 1))[1] >= 0
+    assert split_quant(name)[0] or not name
+    if parsed := parse_quant(name):
+        assert parse_quant(parsed) == parsed
 
 
 def test_there_are_hundreds_of_real_names():
@@ -61,6 +120,10 @@ def test_a_label_found_in_a_name_is_spelled_as_qrun_spells_it(quant):
         ("BF16", "bf16"),
         ("fp16", "f16"),
         ("4.25bpw", "4.25bpw"),
+        ("3_25bpw", "3.25bpw"),
+        ("1.25bit", "1.25bpw"),
+        ("MoQ-2.85", "2.85bpw"),
+        ("apex-i-balanced", "APEX-I-BALANCED"),
         ("4.00bpw", "4.0bpw"),
         ("4bit", "4bit"),
         ("4-bit", "4bit"),

@@ -47,15 +47,26 @@ _GLUED_LABEL = re.compile(r"(?<=[a-z])I?Q[1-8]_(?:[01]|K(?:_[SML])?|NL|XXS|XS|[S
 _COMPACT = re.compile(r"(?<![A-Z0-9])(I?Q)([1-8])(K|NL|XXS|XS|S|M)?(S|M|L|XL)?(?![A-Z0-9_]|\.[0-9])", re.IGNORECASE)
 _ONLY_MEANING = {"Q8": "Q8_0", "Q6": "Q6_K"}
 
-_BPW = re.compile(r"(?<![0-9._])([0-9]{1,2}(?:\.[0-9]+)?)[-_ ]?bpw", re.IGNORECASE)
+# `4.25bpw`, `TQ3_25bpw`; of what is named after its bits with a fraction the same: `1.25bit`, `MoQ-2.85`.
+_BPW = re.compile(
+    r"(?<![0-9._])([0-9]{1,2}(?:[._][0-9]+)?)[-_ ]?bpw"
+    r"|(?<![0-9._])([0-9]{1,2}\.[0-9]+)-?bits?(?![a-z])|(?<![a-z])moq[-_]([0-9]{1,2}\.[0-9]+)",
+    re.IGNORECASE,
+)
+# Mixes that are known by a publisher's names alone (LocalAI's APEX; `I`: with an importance matrix).
+_NAMED_MIX = re.compile(
+    r"(?<![A-Z0-9])APEX[-_](?:I[-_])?(?:QUALITY|BALANCED|COMPACT|MINI|NANO)(?![A-Z0-9])", re.IGNORECASE
+)
 _BITS = re.compile(r"([2-8])-?bits?((?:-(?:DWQ|AWQ|MXFP4|G[0-9]+|GS[0-9]+))*)(?:-[0-9]{6})?", re.IGNORECASE)
 _OTHERS = ("mxfp8", "fp8", "fp4", "nf4", "int8", "int4")
 _SHARD = re.compile(r"-([0-9]{5})-of-([0-9]{5})$")
 
 # Heads for speculative decoding bear these words; `NAME-MTP-Q8_0.gguf` is a model that carries its head.
 _DRAFTS = re.compile(r"^(?:mtp|eagle[0-9]?|dflash|medusa)[-_.]|(?<![a-z])draft(?:er)?(?![a-z])")
-# A whole matrix, not a model made with one (`M.IQ4_XS.imatrix.gguf`, where the word stands behind the label).
+# A whole matrix, not a model made with one (`M.IQ4_XS.imatrix.gguf`, where the word stands behind the label; but
+# nothing of 16 or 32 bits is made with one, so `M-Fp32.imatrix.gguf` is a matrix).
 _IMATRIX = re.compile(r"imatrix|^imat[-_.]")
+_STARTS_IMATRIX = re.compile(r"^imat(?:rix)?[-_.]")
 
 
 def parse_quant(text: str) -> str | None:
@@ -83,7 +94,7 @@ def kind_of_file(path: str) -> FileKind:
     stem = _stem(path).lower()
     if "mmproj" in stem:
         return "mmproj"
-    if _IMATRIX.search(stem) and split_quant(stem.removesuffix("imatrix").rstrip("-_."))[1] is None:
+    if _IMATRIX.search(stem) and (_STARTS_IMATRIX.match(stem) or not _is_made_with_imatrix(stem)):
         return "imatrix"
     if _DRAFTS.search(stem):
         return "draft"
@@ -122,10 +133,15 @@ def label_bits(label: str) -> float | None:
     if text in _FLOATS.values():
         return 32.0 if text == "f32" else 16.0
     if match := _BPW.fullmatch(text):
-        return float(match[1])
+        return float(_bpw_label(match).removesuffix("bpw"))
     if match := re.search(r"(?:q|fp|nf|int)([1-8])|^([2-8])bit", text):
         return float(match[1] or match[2])
     return None
+
+
+def _is_made_with_imatrix(stem: str) -> bool:
+    label = split_quant(stem.removesuffix("imatrix").rstrip("-_."))[1]
+    return label is not None and label not in _FLOATS.values()
 
 
 def _gguf_label(text: str) -> str | None:
@@ -138,7 +154,16 @@ def _gguf_label(text: str) -> str | None:
         return f"UD-{label}" if match[1] else label
     if match := _COMPACT.fullmatch(text):
         return _expanded(match)
-    return None
+    return _mix_label(text) if _NAMED_MIX.fullmatch(text) else None
+
+
+def _mix_label(text: str) -> str:
+    return text.upper().replace("_", "-")
+
+
+def _bpw_label(match: re.Match[str]) -> str:
+    figure = next(group for group in match.groups() if group)
+    return f"{float(figure.replace('_', '.'))}bpw"
 
 
 def _expanded(match: re.Match[str]) -> str:
@@ -148,7 +173,7 @@ def _expanded(match: re.Match[str]) -> str:
 
 def _other_label(text: str) -> str | None:
     if match := _BPW.fullmatch(text):
-        return f"{float(match[1])}bpw"
+        return _bpw_label(match)
     if match := _BITS.fullmatch(text):
         return f"{match[1]}bit" + "".join(f"-{_bits_suffix(part)}" for part in match[2].split("-") if part)
     lower = text.lower()
@@ -170,8 +195,11 @@ def _label_within(name: str) -> str | None:
         return _gguf_label(glued.group())
     if compact:
         return _expanded(compact[-1])
-    figures = list(_BPW.finditer(name))
-    return _other_label(figures[-1].group()) if figures else None
+    if figures := list(_BPW.finditer(name)):
+        return _bpw_label(figures[-1])
+    if mix := _NAMED_MIX.search(name):
+        return _mix_label(mix.group())
+    return next((label for label in _OTHERS if name.lower().endswith(f"-{label}")), None)
 
 
 def _stem(path: str) -> str:
