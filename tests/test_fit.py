@@ -264,3 +264,15 @@ def test_a_longer_context_never_needs_less(row, contexts):
     short, long = (smallest_need(replace(task, n_ctx=n_ctx), "gpu", ("f16",)).total_bytes for n_ctx in sorted(contexts))
 
     assert short <= long
+
+
+def test_each_engines_own_layout_of_memory_counts():
+    """ExLlama's need is by its own formula and says so; llama.cpp's is by the header's bytes."""
+    one = candidate("Q4_K_M")
+    task = task_of(one, card(24))
+    exl = replace(task, modes=frozenset({"gpu"}), engine="exllamav3")
+
+    ours, theirs = (smallest_need(each, "gpu", ("f16",)) for each in (task, exl))
+
+    assert (ours.source, theirs.source) == ("header", "formula")
+    assert ours.total_bytes != theirs.total_bytes

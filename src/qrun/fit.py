@@ -39,7 +39,7 @@ class Task:
     """What is to be placed where: a model of known shape and weights, a machine, and the GPUs of it to use.
 
     `gpus` are indexes into `hardware.gpus`, in the order in which they are filled. `modes`: what the engine can do;
-    None: every mode.
+    None: every mode. `engine` is the runner, whose layout of memory counts.
     """
 
     shape: ModelShape
@@ -49,6 +49,7 @@ class Task:
     n_ctx: int
     n_parallel: int = 1
     modes: frozenset[Mode] | None = None
+    engine: str = "llamacpp"
 
     @property
     def divides(self) -> bool:
@@ -309,6 +310,7 @@ def _need(task: Task, placement: Placement, gpus: Sequence[Device], kv_cache_typ
         gpus=gpus,
         ram_budget_bytes=task.hardware.ram_budget_bytes,
         source="formula" if task.weights.estimated else "header",
+        engine=task.engine,
     )
 
 

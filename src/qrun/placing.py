@@ -112,7 +112,8 @@ def _suffices(request: Request, option: Option) -> bool:
 
 def _task(request: Request, able: Able, hardware: Hardware, n_ctx: int) -> Task:
     n_parallel = request.n_parallel or 1
-    return Task(able.shape, able.weights, hardware, able.gpus, n_ctx, n_parallel, able.engine.modes)
+    engine = able.engine
+    return Task(able.shape, able.weights, hardware, able.gpus, n_ctx, n_parallel, engine.modes, engine.runner)
 
 
 def _option(request: Request, able: Able, task: Task, mode: Mode, learned: Learned) -> Option | None:
