@@ -10,14 +10,21 @@ from pathlib import Path
 from qrun.errors import ModelNotFound, UsageError
 from qrun.local_repos import choose_repos, local_repo
 from qrun.names import ModelRef, is_path, parse_model
+from qrun.repo_match import distinct
 from qrun.store_scan import StoredRepo, files_of, leftovers, stored_repos
 
-__all__ = ["repos_named", "stored_models"]
+__all__ = ["repos_named", "stored_bases", "stored_models"]
 
 
 def stored_models(cache_dir: Path) -> tuple[StoredRepo, ...]:
     """The stored repos that hold a model, whole or in part."""
     return tuple(repo for repo in stored_repos(cache_dir) if _holds_model(repo))
+
+
+def stored_bases(cache_dir: Path) -> tuple[str, ...]:
+    """The base models of which something is stored, each once."""
+    repos = [local_repo(repo.repo_id, _folder_with_card(repo)) for repo in stored_models(cache_dir)]
+    return tuple(distinct(repo.bases[0] for repo in repos))
 
 
 def repos_named(names: Iterable[str], cache_dir: Path) -> tuple[StoredRepo, ...]:

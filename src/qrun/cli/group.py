@@ -17,6 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("qrun.cli.serve:serve", "Serve MODEL on an OpenAI-compatible endpoint on this machine."),
     "run": ("qrun.cli.run:run", "Ask MODEL one PROMPT, or chat with it in the terminal."),
     "resolve": ("qrun.cli.resolve:resolve", "Show which files MODEL resolves to on this machine, and why."),
+    "search": (
+        "qrun.cli.search:search",
+        "List the base models that WORDS find, each with the quant that fits here.",
+    ),
     "pull": ("qrun.cli.pull:pull", "Fetch what each MODEL resolves to on this machine, and print its first file."),
     "list": ("qrun.cli.list:list_", "List the models that are stored on this disk."),
     "outdated": (

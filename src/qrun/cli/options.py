@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import click
 
+from qrun.cli.hub_switches import offline_option, refresh_option
 from qrun.errors import UsageError
 from qrun.model import FORMATS
 from qrun.quant import parse_quant
@@ -186,6 +187,6 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         metavar="DIR",
         help="Look in this folder of repos ORG/NAME/files, not on the Hub; default: QRUN_MODELS_DIR.",
     ),
-    click.option("--refresh", is_flag=True, help="Decide anew what was decided before, and say what changed."),
-    click.option("--offline", is_flag=True, help="Ask the Hub for nothing: take what is stored."),
+    refresh_option,
+    offline_option,
 )
