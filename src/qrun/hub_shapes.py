@@ -139,6 +139,14 @@ class HeaderReader:
             defect=contradiction(quant, found.weights),
         )
 
+    def metadata(self, candidate: Candidate) -> Mapping[str, object] | None:
+        """What the header of its first file says beside the tensors; None where it cannot be had.
+
+        Raises HubUnreachable, TokenRefused.
+        """
+        headers = self._headers(replace(candidate, files=candidate.files[:1]))
+        return headers[0].metadata if isinstance(headers, list) else None
+
     def shape(self, candidates: Sequence[Candidate]) -> KnownShape | None:
         """The shape that all of them have, from the header of the smallest; None where it cannot be read."""
         whole = [one for one in candidates if one.format == "gguf" and one.defect is None]

@@ -1,7 +1,7 @@
-"""What the head of a repo's README.md says of the base model.
+"""What the head of a repo's README.md says of the base model and the licence.
 
-Pure, and no YAML library: of the head's block two keys are read, in the two forms that the Hub's cards use (a value on
-the line, or a list). What cannot be read is as if it were not there: a card is somebody's prose, never an error.
+Pure, and no YAML library: of the head's block three keys are read, in the two forms that the Hub's cards use (a value
+on the line, or a list). What cannot be read is as if it were not there: a card is somebody's prose, never an error.
 """
 
 import re
@@ -16,10 +16,14 @@ _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """`base_models`: the ids it names. `relation`: what the repo is to them (`quantized`, `finetune`, ...)."""
+    """`base_models`: the ids it names. `relation`: what the repo is to them (`quantized`, `finetune`, ...).
+
+    `license` is the Hub's id of it (`apache-2.0`).
+    """
 
     base_models: tuple[str, ...] = ()
     relation: str | None = None
+    license: str | None = None
 
 
 def parse_card(text: str) -> ModelCard:
@@ -27,7 +31,10 @@ def parse_card(text: str) -> ModelCard:
     head = _head(text)
     relation = _values(head, "base_model_relation")
     ids = [value for value in _values(head, "base_model") if _REPO_ID.fullmatch(value)]
-    return ModelCard(tuple(dict.fromkeys(ids)), relation[0].lower() if relation else None)
+    licenses = [value for value in _values(head, "license") if value]
+    return ModelCard(
+        tuple(dict.fromkeys(ids)), relation[0].lower() if relation else None, licenses[0] if licenses else None
+    )
 
 
 def _head(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 Pure. Every key is there whatever happened; what is unknown is null.
 """
 
+from qrun.errors import QrunError
 from qrun.hardware import Hardware
 from qrun.memory import DeviceNeed, MemoryNeed
 from qrun.model import Candidate, Weights
@@ -12,7 +13,7 @@ from qrun.request import Request
 from qrun.resolution import Choice, Handover, Rejection, Resolution
 from qrun.speed import Speed
 
-__all__ = ["SCHEMA", "to_json"]
+__all__ = ["SCHEMA", "bpw_of", "error_json", "files_json", "quality_json", "to_json"]
 
 SCHEMA = 1
 
@@ -28,7 +29,38 @@ def to_json(resolution: Resolution) -> dict[str, object]:
         "alternatives": [_choice(choice) for choice in resolution.alternatives],
         "warnings": list(resolution.warnings),
         "rejected": [_rejection(rejection) for rejection in resolution.rejected],
-        "error": _error(resolution),
+        "error": error_json(resolution.error),
+    }
+
+
+def bpw_of(candidate: Candidate) -> float | None:
+    """EXL2 and EXL3: the nominal figure, which their label is; all else: weight bytes over parameters."""
+    if candidate.format in ("exl2", "exl3"):
+        nominal = candidate.quant.lower().removesuffix("bpw")
+        return float(nominal) if nominal.replace(".", "", 1).isdigit() else None
+    weights: Weights | None = candidate.weights
+    return None if weights is None else round(weights.bpw, 3)
+
+
+def files_json(candidate: Candidate) -> list[dict[str, object]]:
+    """The candidate's files, first the one that the engine is given."""
+    return [{"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in candidate.files]
+
+
+def quality_json(quality: Quality) -> dict[str, object]:
+    """The expected loss, and where the figure is from."""
+    return {"kld": round(quality.kld, 6), "source": quality.source}
+
+
+def error_json(error: QrunError | None) -> dict[str, object] | None:
+    """A refusal: its exit code, its name, the sentence, and other names that may have been meant."""
+    if error is None:
+        return None
+    return {
+        "exit": error.exit_code,
+        "name": error.name,
+        "message": " ".join(str(error).split()),
+        "nearest": list(error.nearest),
     }
 
 
@@ -77,7 +109,7 @@ def _choice(choice: Choice) -> dict[str, object]:
         "placement": _placement(choice.placement),
         "memory": _memory(choice.memory),
         "speed": None if choice.speed is None else _speed(choice.speed),
-        "quality": _quality(choice.quality),
+        "quality": quality_json(choice.quality),
         "why": list(choice.why),
     }
 
@@ -99,22 +131,11 @@ def _file(candidate: Candidate) -> dict[str, object]:
         "repo_id": candidate.repo_id,
         "revision": candidate.revision,
         "publisher": candidate.publisher,
-        "files": [
-            {"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in candidate.files
-        ],
+        "files": files_json(candidate),
         "format": candidate.format,
         "quant": candidate.quant,
-        "bpw": _bpw(candidate),
+        "bpw": bpw_of(candidate),
     }
-
-
-def _bpw(candidate: Candidate) -> float | None:
-    """EXL2 and EXL3: the nominal figure, which their label is; all else: weight bytes over parameters."""
-    if candidate.format in ("exl2", "exl3"):
-        nominal = candidate.quant.lower().removesuffix("bpw")
-        return float(nominal) if nominal.replace(".", "", 1).isdigit() else None
-    weights: Weights | None = candidate.weights
-    return None if weights is None else round(weights.bpw, 3)
 
 
 def _placement(placement: Placement) -> dict[str, object]:
@@ -173,21 +194,5 @@ def _rejection(rejection: Rejection) -> dict[str, object]:
         "size_bytes": candidate.size_bytes,
         "memory_bytes": rejection.needed_bytes,
         "speed": None if rejection.speed is None else _speed(rejection.speed),
-        "quality": None if rejection.quality is None else _quality(rejection.quality),
-    }
-
-
-def _quality(quality: Quality) -> dict[str, object]:
-    return {"kld": round(quality.kld, 6), "source": quality.source}
-
-
-def _error(resolution: Resolution) -> dict[str, object] | None:
-    error = resolution.error
-    if error is None:
-        return None
-    return {
-        "exit": error.exit_code,
-        "name": error.name,
-        "message": " ".join(str(error).split()),
-        "nearest": list(error.nearest),
+        "quality": None if rejection.quality is None else quality_json(rejection.quality),
     }
