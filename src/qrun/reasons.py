@@ -111,7 +111,7 @@ _RULES: dict[Goal, str] = {
 
 def _placement_line(winner: Option) -> str:
     fit = winner.fit
-    need = gib(fit.memory.total_bytes)
+    need = size(fit.memory.total_bytes)
     layers = winner.task.shape.n_layer + 1
     match fit.placement.mode:
         case "cpu":

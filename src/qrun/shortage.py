@@ -17,7 +17,7 @@ from qrun.placement import Mode, Placement
 from qrun.request import KV_TYPES, KvType, Request
 from qrun.resolution import Rejection
 from qrun.speed import Speed, expected_speed
-from qrun.units import GIB, gib
+from qrun.units import GIB, gib, size
 
 __all__ = ["floor_missed", "nothing_fits", "speed_if_whole", "too_large", "whole_need"]
 
@@ -31,11 +31,11 @@ def too_large(request: Request, candidate: Candidate, task: Task, runner: str, *
     mode, need, budget = whole_need(request, task)
     if need.total_bytes > budget:
         where = " whole on the GPU" if fits_slower else ""
-        detail = f"needs {gib(need.total_bytes)} of {gib(budget)}{where}"
+        detail = f"needs {size(need.total_bytes)} of {size(budget)}{where}"
     elif mode == "gpu" and len(task.gpus) > 1:
         detail = f"its layers do not divide over the GPUs' {gib(budget)}"
     else:
-        detail = f"leaves {gib(need.host_bytes)} in host RAM, of {gib(task.hardware.ram_budget_bytes)}"
+        detail = f"leaves {size(need.host_bytes)} in host RAM, of {gib(task.hardware.ram_budget_bytes)}"
     would = _would_hold(task.hardware, task.gpus, mode, need)
     return Rejection(candidate, runner, "too_large", detail, would, need.total_bytes)
 
