@@ -102,8 +102,8 @@ def totals_of_configs() -> dict[tuple[str, ...], tuple[int, ...]]:
 
 
 TOTALS = totals_of_configs()
-# What the rules do not know. LFM2 split in two: over RPC the engine's `auto` turns flash attention off, and keeps the
-# scores of all heads. Gemma 3n on several devices: its four streams of embeddings are passed on four times.
+# What the rules do not know (docs/measurements/memory.md). LFM2 split in two: over RPC the engine's `auto` turns flash
+# attention off, and keeps the scores of all heads. Gemma 3n on several devices: more is passed on than is counted.
 BEYOND_THE_RULES = {("lfm2-1.2b", "split"), ("gemma-3n-e4b", "gpu")}
 
 

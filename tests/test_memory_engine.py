@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from config_gguf import CONFIGS, write_config
 from dry_run import dry_run, native_command, ready_command, stand_in_gpus
 from qrun.memory import memory_need
 from qrun.placement import Placement
@@ -11,6 +12,7 @@ from qrun.shape import shape_of
 from qrun.units import MIB
 from sparse_gguf import MODELS, write_sparse
 from test_gguf_header import header_of_file
+from test_memory import TOTALS
 
 pytestmark = pytest.mark.engine
 
@@ -88,3 +90,24 @@ def test_devices_hold_what_was_predicted(name, native_server, tmp_path):
         predicted = [device.total_bytes / MIB for device in ours.devices] + [ours.host_bytes / MIB]
 
         assert predicted == pytest.approx([row.total for row in rows], rel=0.03), placement
+
+
+SAMPLED = ["deepseek-v2-lite", "falcon-h1-0.5b", "gemma-3-27b", "glm-4.5-air", "qwen3-next-80b-a3b"]
+ASKED_AGAIN = [run for run in TOTALS if run[0] in SAMPLED][::7]
+
+
+@pytest.mark.parametrize("run", ASKED_AGAIN, ids=" ".join)
+def test_the_recorded_answers_are_those_of_this_engine(run, native_server, tmp_path, monkeypatch):
+    """A sample of the table, asked again: to the MiB, so that the fast tests hold memory against what is true."""
+    monkeypatch.setenv("GGML_NO_BACKTRACE", "1")  # a stand-in that is gone would start a debugger
+    name, n_ctx, n_parallel, kv, mode, n_gpu_layers, n_cpu_moe, split = run
+    model = write_config(tmp_path / "m.gguf", CONFIGS[name])
+    options = ["-ts", split.replace(":", ",")] if split != "-" else []
+    options += ["-ngl", n_gpu_layers] if n_gpu_layers != "-" else []
+    options += ["-ngl", "999", "-ncmoe", n_cpu_moe] if n_cpu_moe != "-" else []
+    with stand_in_gpus(native_server, 0 if mode == "cpu" else split.count(":") + 1) as devices:
+        options += ["--rpc", devices] if devices else []
+        settings = {"n_ctx": int(n_ctx), "n_parallel": int(n_parallel), "kv": kv}
+        rows = dry_run(native_command(native_server, model, **settings, more=options))
+
+    assert [row.total for row in rows] == list(TOTALS[run])

@@ -29,6 +29,9 @@ _ROWS_DROPPED_LATE = frozenset(
 # Norms behind attention and feed-forward instead of before: no normed copy of a layer's input is held.
 _NORMS_BEHIND = frozenset({"exaone4", "olmo2"})
 
+# Layers that hand on several streams of embeddings where others hand on one (AltUp's inputs).
+_STREAMS = {"gemma3n": 4}
+
 
 @dataclass(frozen=True, slots=True)
 class Compute:
@@ -109,14 +112,16 @@ class _Batch:
         """A device's buffer. Several devices hold the masks and inputs of several batches."""
         layers, shape = self._layout.layers_on(device), self._shape
         copies = PIPELINE_COPIES if self._layout.pipelined else 1
+        streams = _STREAMS.get(shape.architecture, 1)
         late = shape.architecture in _ROWS_DROPPED_LATE
         if not layers:
             # The head alone works on a few rows; where they are dropped late, all come over.
             has_head = self._layout.owners[-1] == device
-            return self.bytes_of((copies + 1) * shape.n_embd, 0) if has_head and late else 0
+            return self.bytes_of((copies + 1) * streams * shape.n_embd, 0) if has_head and late else 0
         if layers == (shape.n_layer - 1,) and not late:
             return self._last_layer(n_inputs, copies)
-        numbers = self._widest(layers, n_inputs) + (self._layer_inputs(device, layers) if copies > 1 else 0)
+        numbers = self._widest(layers, n_inputs * (streams if copies > 1 else 1))
+        numbers += self._layer_inputs(device, layers) if copies > 1 else 0
         alone = len(layers) == 1 and shape.recurrent_width  # a hybrid's last layer may be without attention
         masks = self._masks(layers) if alone else self.mask_bytes
         return self.bytes_of(numbers, masks * copies)
