@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qrun.hub_candidates import RepoState, bpw_in_name, bpw_of_branch, candidates_of_state, config_path, parsed_config
+from qrun.hub_candidates import (
+    RepoState,
+    bpw_in_name,
+    bpw_of_branch,
+    candidates_of_state,
+    config_path,
+    label_of_branch,
+    parsed_config,
+)
 from qrun.hub_info import HubFile, RepoInfo
 
 COMMIT = "a" * 40
@@ -78,12 +86,62 @@ def test_without_a_config_name_and_tags_tell(repo_id, told, found):
 
 
 def test_config_json_is_believed_over_name_and_tags():
-    """An `AWQ` in the layout of compressed-tensors is nothing that an engine here loads as AWQ."""
-    packed = {"quantization_config": {"quant_method": "compressed-tensors"}}
+    """What it does not know is no candidate, whatever its name says."""
+    other = {"quantization_config": {"quant_method": "hqq"}}
     gptq = {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 32}}
 
-    assert candidates("x/M-7B-AWQ-4bit", "model.safetensors", told="awq", config=packed) == ()
+    assert candidates("x/M-7B-AWQ-4bit", "model.safetensors", told="awq", config=other) == ()
     assert candidates("x/M-7B-AWQ-4bit", "model.safetensors", told="awq", config=gptq)[0].quant == "4bit-g32"
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "quantization", "found"),
+    [
+        ("x/M-FP8-dynamic", {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}},
+         ("fp8", "fp8")),
+        ("x/M-FP8", {"format": "float-quantized"}, ("fp8", "fp8")),
+        ("x/M-quantized.w4a16", {"config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int",
+         "group_size": 128}}}}, ("awq", "4bit-g128")),
+        ("x/M-quantized.w8a8", {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "int",
+         "group_size": None}}}}, ("awq", "8bit")),
+        ("x/M-quantized.w4a16", {}, ("awq", "4bit")),
+        ("x/M-NVFP4", {"config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "float"}}}}, None),
+        ("x/M", {}, None),
+        ("x/M", {"config_groups": {"group_0": None}}, None),
+    ],
+)  # fmt: skip  # a table
+def test_compressed_tensors_are_what_their_scheme_says(repo_id, quantization, found):
+    """One layout for FP8 and for integers; NVFP4 in it is not known to qrun yet."""
+    config = {"quantization_config": {"quant_method": "compressed-tensors"} | quantization}
+
+    assert [(one.format, one.quant) for one in candidates(repo_id, "model.safetensors", config=config)] == (
+        [found] if found else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("quantization", "found"),
+    [
+        ({"quant_method": "fbgemm_fp8"}, ("fp8", "fp8")),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, ("fp8", "fp8")),
+        ({"quant_method": "mxfp4"}, ("safetensors", "mxfp4")),
+    ],
+)
+def test_other_makers_formats_are_known_by_their_config(quantization, found):
+    """Meta's and NVIDIA's FP8, and gpt-oss' own weights."""
+    (one,) = candidates("x/M", "model.safetensors", config={"quantization_config": quantization})
+
+    assert (one.format, one.quant) == found
+
+
+@pytest.mark.parametrize(
+    ("branch", "label"),
+    [("gptq-4bit-32g-actorder_True", "4bit-g32"), ("gptq-8bit--1g-actorder_True", "8bit"), ("4_25", "4.25bpw"),
+     ("gptq-3bit-128g", "3bit-g128"), ("main", None), ("gptq", None)],
+)  # fmt: skip  # a table
+def test_a_branch_that_is_a_quant_says_its_label(branch, label):
+    """EXL by bits, GPTQ by bits and group."""
+    assert label_of_branch(branch) == label
 
 
 def test_shards_stand_together_and_first_comes_first():

@@ -233,6 +233,24 @@ def test_the_file_of_an_address_is_the_only_candidate(quants, tmp_path):
     assert "Tiny-1B-Instruct-Q4_0.gguf" in raised.value.nearest
 
 
+def test_gptq_branches_are_candidates_beside_main(hub, tmp_path):
+    """TheBloke's: main holds 4 bits in groups of 128, branches other groups and widths; the config read is main's."""
+    gptq = config_bytes(quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128})
+    files = {"config.json": gptq, "model.safetensors": 9000}
+    branches = dict.fromkeys(["gptq-4bit-32g-actorder_True", "gptq-8bit--1g-actorder_True"], files)
+    repo_id = "TheBloke/Tiny-1B-Instruct-GPTQ"
+    hub.add_repo(repo_id, files, branches=branches)
+
+    alone, of_base = find(hub, tmp_path, repo_id), find(hub, tmp_path, "Tiny-1B-Instruct")
+
+    for found in (alone, of_base):
+        assert {(one.ref, one.format, one.quant) for one in found.candidates} == {
+            ("main", "gptq", "4bit-g128"),
+            ("gptq-4bit-32g-actorder_True", "gptq", "4bit-g32"),
+            ("gptq-8bit--1g-actorder_True", "gptq", "8bit"),
+        }
+
+
 def test_exl2_branches_are_one_candidate_each(hub, tmp_path):
     """`main` holds a measurement alone; branch names say the bits."""
     files = {"output.safetensors": 9000, "config.json": config_bytes(), "tokenizer.json": b"{}"}

@@ -33,6 +33,7 @@ __all__ = [
     "candidates_of_state",
     "config_path",
     "is_weights",
+    "label_of_branch",
     "parsed_config",
 ]
 
@@ -45,6 +46,8 @@ _ENGINE_FILES = re.compile(
     r"|(?:tokenizer|spiece|sentencepiece\.bpe)\.model(?:\.v[0-9]+)?"
 )
 _BRANCH = re.compile(r"([0-9]{1,2}(?:[._][0-9]{1,3})?)(?:-?bpw)?(?:[-_].*)?", re.IGNORECASE)
+# TheBloke's and others' of GPTQ: `gptq-4bit-32g-actorder_True`; `-1g` is one group for all.
+_GPTQ_BRANCH = re.compile(r"gptq-([2-8])bit-(-1|[0-9]+)g?(?:-.*)?", re.IGNORECASE)
 _BPW_IN_NAME = re.compile(r"(?<![0-9.])([0-9]{1,2}(?:\.[0-9]+)?)-?bpw", re.IGNORECASE)
 _BITS_IN_NAME = re.compile(r"(?:int|w)([2-8])(?![0-9])|([2-8])-?bit", re.IGNORECASE)
 _LEAST_BPW, _MOST_BPW = 1.0, 16.0
@@ -80,6 +83,13 @@ def bpw_of_branch(name: str) -> str | None:
         return None
     bpw = float(match[1].replace("_", "."))
     return f"{bpw}bpw" if _LEAST_BPW <= bpw <= _MOST_BPW else None
+
+
+def label_of_branch(name: str) -> str | None:
+    """The label of a branch that holds a quant of its own, EXL or GPTQ; None for any other."""
+    if gptq := _GPTQ_BRANCH.fullmatch(name):
+        return f"{gptq[1]}bit" if gptq[2] == "-1" else f"{gptq[1]}bit-g{gptq[2]}"
+    return bpw_of_branch(name)
 
 
 def bpw_in_name(name: str) -> str | None:
@@ -137,7 +147,7 @@ def _safetensors(state: RepoState, files: Sequence[HubFile]) -> Candidate | None
         known = _told_format(state, name)
     if known is None:
         return None
-    quant = (bpw_of_branch(state.ref) or known[1]) if known[0] in ("exl2", "exl3") else known[1]
+    of_branch = label_of_branch(state.ref) if known[0] in ("exl2", "exl3", "gptq") else None  # the config is main's
     return Candidate(
         repo_id=state.info.repo_id,
         revision=state.info.commit,
@@ -145,7 +155,7 @@ def _safetensors(state: RepoState, files: Sequence[HubFile]) -> Candidate | None
         base_model="",
         files=(*weights, *_engine_files(files, weights)),
         format=known[0],
-        quant=quant,
+        quant=of_branch or known[1],
         defect=safetensors_defect(weights),
     )
 

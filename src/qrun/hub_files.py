@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from qrun.hub_candidates import RepoState, bpw_of_branch, config_path, is_weights
+from qrun.hub_candidates import RepoState, config_path, is_weights, label_of_branch
 from qrun.hub_gather import Ask, Gathered
 from qrun.hub_info import RepoListing
 from qrun.hub_lookup import Found, has_branches
 from qrun.hub_search import HubRepo, quants_of, read_listing, worth_asking
 from qrun.hub_shapes import KnownShape, known_shape
 from qrun.model import Format
+from qrun.quant import label_bits
 
 __all__ = ["MOST_CALLS", "Looked", "look_into"]
 
@@ -110,7 +111,7 @@ class _Into:
     def _branch_asks(self, repo: HubRepo) -> list[Ask]:
         """One for each branch that is a width, the widest first, as far as the calls reach."""
         names = self._gathered.branches.get(repo.repo_id, {}) if has_branches(repo) else {}
-        widths = sorted(filter(bpw_of_branch, names), key=_bpw, reverse=True)
+        widths = sorted(filter(label_of_branch, names), key=_bits, reverse=True)
         asked = widths[: _MOST_BRANCHES - self._n_branches]
         self._n_branches += len(asked)
         self._n_left_out += len(widths) - len(asked)
@@ -170,14 +171,14 @@ class _Into:
         if n_repos:
             parts.append(f"{n_repos} more {'repo' if n_repos == 1 else 'repos'}")
         if self._n_left_out:
-            parts.append(f"{self._n_left_out} more EXL branches")
+            parts.append(f"{self._n_left_out} more branches")
         if not parts:
             return ()
         return (f"Not looked into: {' and '.join(parts)} of {self._found.base}, the less used and less known.",)
 
 
-def _bpw(branch: str) -> float:
-    return float((bpw_of_branch(branch) or "0bpw").removesuffix("bpw"))
+def _bits(branch: str) -> tuple[float, str]:
+    return label_bits(label_of_branch(branch) or "") or 0.0, branch
 
 
 def _shape_rank(repo: HubRepo) -> int:

@@ -35,6 +35,7 @@ __all__ = ["Found", "has_branches", "look_up"]
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MOST_EARLY_REFS = 4
+_SAYS_BITS = re.compile(r"int[2-8]|[2-8]-?bit", re.IGNORECASE)
 _MAIN = (None, "main")
 
 
@@ -56,7 +57,9 @@ def look_up(model: ModelRef, gathered: Gathered, looked_in: str) -> Found:
 
 
 def has_branches(repo: HubRepo) -> bool:
-    """Whether its quants lie on branches, one for each width."""
+    """Whether quants of it lie on branches: EXL's one for each width, GPTQ's where the name tells no bits."""
+    if repo.format == "gptq":
+        return _SAYS_BITS.search(repo.repo_id) is None
     return repo.format in ("exl2", "exl3") and bpw_in_name(repo.repo_id) is None
 
 

@@ -29,10 +29,12 @@ _NO_WEIGHTS = re.compile(
     r"^(?:training_args|optimizer|scheduler|rng_state|tokenizer|adapter|spiece|merges)", re.IGNORECASE
 )
 DTYPES: Mapping[object, str] = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}
+_W_BITS = re.compile(r"(?<![a-z])w([48])a(?:8|16)(?![0-9])|(?<![a-z])int([48])(?![0-9])|([48])-?bit", re.IGNORECASE)
 _METHODS: Mapping[object, Format] = {
     "awq": "awq",
     "gptq": "gptq",
     "fp8": "fp8",
+    "fbgemm_fp8": "fp8",  # Meta's own
     "bitsandbytes": "bnb",
     "exl2": "exl2",
     "exl3": "exl3",
@@ -101,10 +103,39 @@ def format_and_quant(config: Mapping[str, Any], name: str) -> tuple[Format, str]
     if not isinstance(quantization, dict):
         dtype = config.get("dtype", config.get("torch_dtype"))
         return "safetensors", DTYPES.get(dtype, "unknown") if isinstance(dtype, str) else "unknown"
+    return _by_method(quantization, name)
+
+
+def _by_method(quantization: Mapping[str, Any], name: str) -> tuple[Format, str] | None:
     method = quantization.get("quant_method")
+    if method == "compressed-tensors":
+        return _compressed(quantization, name)
+    if method == "mxfp4":  # gpt-oss: the model's own weights
+        return "safetensors", "mxfp4"
+    if method == "modelopt":
+        return ("fp8", "fp8") if quantization.get("quant_algo") == "FP8" else None
     if not isinstance(method, str) or (known := _METHODS.get(method)) is None:
         return None
     return known, _label(known, quantization)
+
+
+def _compressed(quantization: Mapping[str, Any], name: str) -> tuple[Format, str] | None:
+    """FP8 or integers in llm-compressor's layout, by the scheme of its weights, failing that by format and name.
+
+    Integers stand as `awq`: transformers and vLLM load both, while ExLlamaV2 loads GPTQ's layout and not this one.
+    """
+    groups = quantization.get("config_groups")
+    found = groups.values() if isinstance(groups, dict) else ()
+    schemes = [group.get("weights") for group in found if isinstance(group, dict)]
+    scheme = next((one for one in schemes if isinstance(one, dict)), {})
+    bits, kind = scheme.get("num_bits"), scheme.get("type")
+    if kind is None and (quantization.get("format") == "float-quantized" or "fp8" in name.lower()):
+        bits, kind = 8, "float"
+    if kind is None and (named := _W_BITS.search(name)):
+        bits, kind = int(named[1] or named[2] or named[3]), "int"
+    if kind == "float":
+        return ("fp8", "fp8") if bits == 8 else None  # noqa: PLR2004  # bits
+    return ("awq", _label("awq", {**scheme, "bits": bits})) if kind == "int" else None
 
 
 def _mlx_label(mlx: Mapping[str, Any], name: str) -> str:
