@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from huggingface_hub import hf_hub_download
 
 import qrun.bandwidth
 import qrun.here
@@ -172,6 +173,22 @@ def test_without_refresh_a_moved_repo_changes_nothing(decide, hub, files):
 
     assert chosen(after).revision == chosen(before).revision
     assert after.model_path().read_bytes() == files[chosen(after).files[0].path].read_bytes()
+
+
+def test_an_older_commit_that_is_fetched_does_not_turn_the_branch_back(decide, hub, files, config):
+    """Another tool has fetched a newer commit meanwhile: what the pin names comes beside it, and `main` stays."""
+    here = decide()
+
+    newer = hub.replace_files(REPO, files | {"README.md": b"# New\n"})
+    cache = config.hub.cache_dir
+    hf_hub_download(REPO, "README.md", endpoint=hub.endpoint, cache_dir=cache)
+
+    kept = decide()
+    path = kept.model_path()
+
+    assert chosen(kept).revision == chosen(here).revision
+    assert chosen(kept).revision in str(path)
+    assert (cache / f"models--{REPO.replace('/', '--')}" / "refs" / "main").read_text() == newer
 
 
 def test_a_new_decision_is_left_to_the_caller_to_keep(decide, hub, files):

@@ -89,6 +89,18 @@ def test_a_pin_that_names_none_of_its_candidates_is_damaged():
         decision_of(document)
 
 
+@pytest.mark.parametrize(
+    "changed", [{"n_ctx": "many"}, {"n_parallel": 0}, {"kv_cache_type": "q5"}, {"mode": "moon"}, {"path": 3}]
+)
+def test_a_pin_with_a_value_of_the_wrong_kind_is_damaged(changed):
+    """What another hand has written into the file is decided anew, and is no bug of ours."""
+    document = json_of(decision())
+    document["pin"] |= changed
+
+    with pytest.raises(PinDamaged):
+        decision_of(document)
+
+
 def test_the_same_request_on_the_same_machine_finds_its_decision(tmp_path):
     """What is free and what nothing decides does not count."""
     store = PinStore(tmp_path / "pins")

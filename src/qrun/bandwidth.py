@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from qrun.hardware import Hardware, engine_threads
+from qrun.json_file import write_json
 from qrun.units import MIB
 
 __all__ = ["BandwidthStore", "measure_read_bandwidth"]
@@ -105,11 +105,7 @@ class BandwidthStore:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = {"read_bytes_per_s": round(found), "measured_at": now, "busy": busy}
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, made = tempfile.mkstemp(prefix=".bandwidth-", suffix=".tmp", dir=self._path.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as opened:
-                json.dump(self._kept() | {_machine(hardware): entry}, opened, indent=1)
-            Path(made).replace(self._path)
+            write_json(self._path, self._kept() | {_machine(hardware): entry}, indent=1)
         except OSError:  # a folder that cannot be written costs the next decision the same half second, nothing more
             return
 

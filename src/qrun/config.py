@@ -13,7 +13,8 @@ from qrun.hub_settings import DEFAULT_ENDPOINT, DEFAULT_RETRY_S, HubSettings
 __all__ = ["Config", "read_config"]
 
 
-_SECRETS = frozenset({"QRUN_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})  # no engine needs them
+# No engine needs them; the address of a mirror may carry a password.
+_SECRETS = frozenset({"QRUN_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ and time of change, so that a decision costs one small file, and another build o
 
 import hashlib
 import json
-import os
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 
 from qrun.config import Config
 from qrun.ggml_types import type_name
+from qrun.json_file import write_json
 from qrun.runner import Engine, Inventory, Runner
 
 __all__ = ["Loads", "loads_of"]
@@ -90,11 +89,7 @@ def _ask(inventory: Inventory) -> Mapping[str, Any] | None:
 def _keep(path: Path, said: Mapping[str, Any]) -> None:
     """All at once. Where the folder cannot be written the engine is asked again next time."""
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, made = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            json.dump(said, opened)
-        Path(made).replace(path)
+        write_json(path, said)
 
 
 def _loads(said: Mapping[str, Any]) -> Loads:

@@ -17,18 +17,16 @@ from qrun.config import Config
 from qrun.devices import with_bandwidths
 from qrun.engine_models import simulated_states
 from qrun.engines import engine_states
-from qrun.errors import Failure, ModelNotFound, NotAModel, NothingFits, PinnedTooLarge, QrunError, UsageError
+from qrun.errors import Failure, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
 from qrun.hardware_file import load_hardware
-from qrun.hub_client import HubClient
-from qrun.hub_errors import HubUnreachable
-from qrun.hub_settings import HubSettings
 from qrun.kept_files import KeptFiles
 from qrun.learned import Learned
 from qrun.learned_store import LearnedStore
 from qrun.memory_holders import memory_holders
 from qrun.model import Candidate, ModelFile
-from qrun.names import ModelRef, parse_model
+from qrun.model_source import ModelSource, open_source
+from qrun.names import parse_model
 from qrun.pin import pin_of
 from qrun.pin_json import KeptDecision
 from qrun.pins import PinStore, machine_of, options_of
@@ -38,11 +36,6 @@ from qrun.request import Request
 from qrun.resolution import EngineState, Resolution
 from qrun.resolve import resolve
 from qrun.source import FoundModel, Report, Source, quiet
-from qrun.source_hub import HubSource
-from qrun.source_pick import pick_source
-from qrun.source_stored import StoredSource
-from qrun.store import Store
-from qrun.store_ledger import Ledger
 from qrun.stored_mark import stored_marked
 
 __all__ = ["Here", "resolve_here"]
@@ -77,7 +70,7 @@ class Here:
         """
         chosen = self.resolution.require()
         if self.files is not None:
-            return self.files.path(chosen.candidate, report)
+            return self.files.path(chosen.candidate, report, is_latest=self.decision is not None)
         if self.source is None:  # only where there is an error, which `require` raised
             raise UsageError("no source of models was found.")
         return self.source.local_path(chosen.candidate, report)
@@ -103,12 +96,9 @@ class _Question:
     """A request with everything that it is decided by."""
 
     request: Request
-    model: ModelRef
-    source: Source
+    opened: ModelSource
     hardware: Hardware
     engines: tuple[EngineState, ...]
-    hub: HubSettings
-    files: KeptFiles
     learned: Learned
     pins: PinStore | None  # None: the source is this disk, where looking again costs nothing
     bandwidths: BandwidthStore | None  # None: the machine is described by a file
@@ -144,16 +134,12 @@ def resolve_here(
         model = parse_model(request.model)
         request = _with_quant(request, model.quant)
         blank = replace(blank, request=request)
-        if refresh and hub.offline:
-            raise UsageError("to decide anew the Hub must be asked: leave out --offline (and HF_HUB_OFFLINE).")
-        client = HubClient(hub, refresh=refresh)
-        files = KeptFiles(Store(hub, client), config.places, Ledger(config.ledger_dir))
-        the_hub: Source = StoredSource(hub) if hub.offline else HubSource(client, files, endpoint=hub.shown_endpoint)
-        source = pick_source(model, models_dir or config.models_dir, lambda: the_hub)
-        pins = PinStore(config.pins_dir) if source is the_hub else None
+        opened = open_source(model, config, hub, models_dir=models_dir, refresh=refresh)
+        source = opened.source
+        pins = PinStore(config.pins_dir) if opened.is_hub else None
         engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
         learned = LearnedStore(config.state_dir).get(hardware)
-        question = _Question(request, model, source, hardware, engines, hub, files, learned, pins, bandwidths)
+        question = _Question(request, opened, hardware, engines, learned, pins, bandwidths)
         return _glanced(question) if glance else _answered(question, refresh=refresh, remember=remember)
     except QrunError as error:
         return Here(replace(blank, error=error), source, hardware)
@@ -172,13 +158,13 @@ def _answered(question: _Question, *, refresh: bool, remember: bool) -> Here:
 def _glanced(question: _Question) -> Here:
     before = question.pins.get(question.request, question.hardware) if question.pins else None
     kept = _kept(question, before) if before is not None else None
-    return _here(question, kept or _resolved(question, _found(question))[1])
+    return _here(question, kept or _resolved(question, question.opened.find())[1])
 
 
 def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
     """What was decided before, on today's memory; None where offline it would take what is not stored."""
-    found = stored_marked(before.found, question.files)
-    if question.hub.offline and not any(before.pin.names(one) and one.stored for one in found.candidates):
+    found = stored_marked(before.found, question.opened.files)
+    if question.opened.hub.offline and not any(before.pin.names(one) and one.stored for one in found.candidates):
         return None
     resolution = resolve(
         question.request, found, question.hardware, question.engines, pin=before.pin, learned=question.learned
@@ -191,11 +177,11 @@ def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
 
 def _decided(question: _Question) -> Here:
     """A fresh decision: what the source has, resolved, and once more with the headers of the best few."""
-    found = _found(question)
+    found = question.opened.find()
     question, first = _resolved(question, found)
     resolution = first
     if finalists := _finalists(first):
-        exact = dict(zip(map(id, finalists), question.source.sharpened(finalists), strict=True))
+        exact = dict(zip(map(id, finalists), question.opened.source.sharpened(finalists), strict=True))
         found = replace(found, candidates=tuple(exact.get(id(one), one) for one in found.candidates))
         resolution = resolve(question.request, found, question.hardware, question.engines, learned=question.learned)
     return _here(question, resolution, _to_keep(question, found, resolution))
@@ -220,22 +206,8 @@ def _measured(question: _Question) -> _Question:
 
 
 def _here(question: _Question, resolution: Resolution, decision: KeptDecision | None = None) -> Here:
-    files = question.files if question.pins else None
-    return Here(resolution, question.source, question.hardware, decision, question.pins, files)
-
-
-def _found(question: _Question) -> FoundModel:
-    try:
-        return question.source.find(question.model)
-    except (ModelNotFound, NotAModel) as missing:  # the latter of a download that was broken off
-        if not question.hub.offline or question.pins is None:
-            raise
-        raise HubUnreachable(
-            question.hub.shown_endpoint,
-            f"offline was asked for, and no model named {question.model.text!r} is stored",
-            "Run it once without --offline (and HF_HUB_OFFLINE), or name what qrun list shows.",
-            missing.nearest if isinstance(missing, ModelNotFound) else (),
-        ) from missing
+    files = question.opened.files if question.pins else None
+    return Here(resolution, question.opened.source, question.hardware, decision, question.pins, files)
 
 
 def _finalists(resolution: Resolution) -> list[Candidate]:
@@ -252,7 +224,7 @@ def _finalists(resolution: Resolution) -> list[Candidate]:
 
 def _to_keep(question: _Question, found: FoundModel, resolution: Resolution) -> KeptDecision | None:
     """What is kept of a decision: one that the Hub was asked for. Offline only a part of the candidates was seen."""
-    if resolution.chosen is None or question.pins is None or question.hub.offline:
+    if resolution.chosen is None or question.pins is None or question.opened.hub.offline:
         return None
     now = datetime.now(UTC).isoformat(timespec="seconds")
     pin = pin_of(resolution.chosen, decided_at=now)

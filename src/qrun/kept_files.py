@@ -35,14 +35,17 @@ class KeptFiles:
         found = find_foreign(candidate, self._places)
         return found.paths[0] if found else None
 
-    def path(self, candidate: Candidate, report: Report = quiet) -> Path:
-        """The first file, after what is on this disk nowhere was fetched. Raises what `Store.fetch` raises."""
+    def path(self, candidate: Candidate, report: Report = quiet, *, is_latest: bool = True) -> Path:
+        """The first file, after what is on this disk nowhere was fetched. Raises what `Store.fetch` raises.
+
+        `is_latest`: the candidate was found on the Hub just now, not kept from an earlier day.
+        """
         wanted = _wanted(candidate)
         missing = tuple(file for file in wanted.files if self._store.path_of(replace(wanted, files=(file,))) is None)
         if missing and (found := find_foreign(candidate, self._places)):
             self._record(wanted, found)
             return found.paths[0]
-        path = self._store.fetch(wanted, report)
+        path = self._store.fetch(wanted, report, is_latest=is_latest)
         if missing:
             self._record(replace(wanted, files=missing), None)
         return path

@@ -6,14 +6,13 @@ teach again.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from qrun.hardware import Hardware
+from qrun.json_file import write_json
 from qrun.learned import NOTHING_LEARNED, Learned, Observation
 from qrun.pins import machine_of
 
@@ -79,12 +78,4 @@ def _read(path: Path) -> Learned:
 
 
 def _write(path: Path, observations: list[Observation]) -> None:
-    document = {"schema": _SCHEMA, "seen": [asdict(one) for one in observations]}
-    handle, made = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            json.dump(document, opened)
-        Path(made).replace(path)
-    except BaseException:
-        Path(made).unlink(missing_ok=True)
-        raise
+    write_json(path, {"schema": _SCHEMA, "seen": [asdict(one) for one in observations]})

@@ -7,11 +7,13 @@ share a shape and layers repeat, so both are written once: a few kilobytes where
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 from qrun.hub_info import HubFile
 from qrun.model import Candidate, Defect, LayerShape, ModelFile, ModelShape, Weights
 from qrun.pin import Pin
+from qrun.placement import Mode
+from qrun.request import KV_TYPES
 from qrun.source import FoundModel
 
 __all__ = ["SCHEMA", "KeptDecision", "PinDamaged", "decision_of", "json_of"]
@@ -72,9 +74,20 @@ def _decision(document: Any) -> KeptDecision:
     shapes = [_shape(one) for one in document["shapes"]]
     candidates = tuple(_candidate(one, shapes) for one in document["candidates"])
     found = FoundModel(document["base_model"], candidates, tuple(document["warnings"]))
-    decision = KeptDecision(Pin(**document["pin"]), found, dict(document["request"]), dict(document["machine"]))
+    decision = KeptDecision(_pin(document["pin"]), found, dict(document["request"]), dict(document["machine"]))
     _ = decision.chosen  # a pin that names none of its candidates is damaged
     return decision
+
+
+def _pin(document: dict[str, Any]) -> Pin:
+    pin = Pin(**document)
+    texts = (pin.path, pin.engine, pin.decided_at)
+    numbers = (pin.n_ctx, pin.n_parallel)
+    if not all(isinstance(one, str) for one in texts) or not all(type(one) is int and one > 0 for one in numbers):
+        raise PinDamaged("a value of the wrong kind")
+    if pin.kv_cache_type not in KV_TYPES or pin.mode not in get_args(Mode):
+        raise PinDamaged(f"{pin.kv_cache_type}, {pin.mode}")
+    return pin
 
 
 def _shape_json(shape: ModelShape) -> dict[str, Any]:

@@ -6,14 +6,13 @@ without its free memory: what is free changes by the hour and must not decide an
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from qrun.hardware import Hardware
+from qrun.json_file import write_json
 from qrun.pin_json import KeptDecision, PinDamaged, decision_of, json_of
 from qrun.request import Request
 
@@ -34,17 +33,7 @@ class PinStore:
 
     def put(self, request: Request, hardware: Hardware, decision: KeptDecision) -> None:
         """Keep a decision in place of the one before. Raises OSError where the folder cannot be written."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(request, hardware)
-        # A name of its own: two processes that decide at once must not write into one file.
-        handle, made = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=self._folder)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as opened:
-                json.dump(json_of(decision), opened)
-            Path(made).replace(path)
-        except BaseException:
-            Path(made).unlink(missing_ok=True)
-            raise
+        write_json(self._path(request, hardware), json_of(decision))
 
     def all(self) -> Iterator[KeptDecision]:
         """Every decision that is kept, in no particular order."""

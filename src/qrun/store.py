@@ -60,8 +60,11 @@ class Store:
             return None
         return layout.file(wanted.commit, wanted.files[0].path)
 
-    def fetch(self, wanted: Wanted, report: Report = quiet) -> Path:
+    def fetch(self, wanted: Wanted, report: Report = quiet, *, is_latest: bool = True) -> Path:
         """`path_of` after what is missing was fetched and verified. `report` is called from several threads.
+
+        `is_latest`: the commit is the one that the ref was just seen at. An older one, which a kept decision names,
+        does not turn a ref back that another tool has brought further.
 
         Where it is interrupted or fails, what came stays and the next call goes on from there; only wrong bytes are
         set aside. Raises HubUnreachable, AccessDenied, DiskFull, ChecksumWrong, FileDamaged (a size that differs),
@@ -79,7 +82,7 @@ class Store:
         groups = _by_checksum(_with_checksums(client, wanted))
         with disk_refusals(self._settings.cache_dir):
             self._fetch_missing(client, layout, wanted, groups, report)
-            _note_ref(layout, wanted, replace=True)
+            _note_ref(layout, wanted, replace=is_latest)
         return layout.file(wanted.commit, wanted.files[0].path)
 
     def _checked(self, wanted: Wanted) -> RepoLayout:

@@ -6,10 +6,10 @@ processes that write at once need no lock; a file that cannot be read is as if i
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from qrun.json_file import write_json
 
 __all__ = ["Entry", "Ledger"]
 
@@ -39,16 +39,7 @@ class Ledger:
 
     def add(self, entry: Entry) -> None:
         """Keep `entry`, in place of one of the same files. Raises OSError where the folder cannot be written."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(entry)
-        handle, made = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=self._folder)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as opened:
-                json.dump(asdict(entry), opened)
-            Path(made).replace(path)
-        except BaseException:
-            Path(made).unlink(missing_ok=True)
-            raise
+        write_json(self._path(entry), asdict(entry))
 
     def entries(self) -> tuple[Entry, ...]:
         """Every entry, the oldest first."""
