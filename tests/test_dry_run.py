@@ -9,12 +9,11 @@ import pytest
 
 from candidates import LLAMACPP, cpu_only
 from config_gguf import CONFIGS, write_config
-from qrun.dry_run import asked, header_files, hub_reader
+from qrun.dry_run import asked, header_files, hub_reader, plan_of
 from qrun.engine_memory import choice_confirmed
 from qrun.hub_client import HubClient
 from qrun.hub_settings import HubSettings
 from qrun.model import Candidate, ModelFile
-from qrun.placement import Placement
 from qrun.request import Request
 from qrun.resolve import resolve
 from qrun.runner import Engine, Launch, PlaceMemory, ServePlan, UnixAddress
@@ -23,18 +22,6 @@ from qrun.source import FoundModel
 from qrun.units import MIB
 from qrun_llamacpp import LlamaCppRunner
 from test_gguf_header import header_of_file
-
-PLAN = ServePlan(
-    model_path=Path(),
-    alias="m",
-    n_ctx=4096,
-    n_parallel=1,
-    kv_cache_type="f16",
-    placement=Placement("cpu", 0, 0),
-    threads=2,
-    cache_ram_bytes=0,
-    private_dir=Path(),
-)
 
 
 def choice_of(path: Path, hardware):
@@ -87,7 +74,7 @@ def word_of(script: str, path: Path, limit_s: float = 30):
     resolution = choice_of(path, cpu_only(64))
     return asked(
         resolution.chosen,
-        PLAN,
+        plan_of(resolution.chosen),
         Scripted(script),
         ENGINE,
         resolution.hardware,
@@ -111,7 +98,7 @@ def test_the_engine_tells_its_memory_from_a_header_alone(name, flavour, request,
     private.mkdir()
     word = asked(
         before.chosen,
-        PLAN,
+        plan_of(before.chosen),
         LlamaCppRunner(),
         Engine("llamacpp", flavour, None, executable, "test"),
         before.hardware,
@@ -137,7 +124,9 @@ def test_an_architecture_that_the_engine_lacks_is_refused(native_server, small_m
     resolution = choice_of(small_model, cpu_only(64))
     engine = Engine("llamacpp", "native", None, native_server, "test")
     word = asked(
-        *(resolution.chosen, PLAN, LlamaCppRunner(), engine, resolution.hardware), read=read, environ=os.environ
+        *(resolution.chosen, plan_of(resolution.chosen), LlamaCppRunner(), engine, resolution.hardware),
+        read=read,
+        environ=os.environ,
     )
 
     assert word.refusal == "it does not know the architecture 'qwen9'"
@@ -208,7 +197,11 @@ def test_an_engine_that_is_not_there_has_said_nothing(small_model):
             return Launch((str(plan.private_dir / "none"),), UnixAddress(Path("unused")))
 
     resolution = choice_of(small_model, cpu_only(64))
-    word = asked(*(resolution.chosen, PLAN, Missing(""), ENGINE, resolution.hardware), read=read, environ=os.environ)
+    word = asked(
+        *(resolution.chosen, plan_of(resolution.chosen), Missing(""), ENGINE, resolution.hardware),
+        read=read,
+        environ=os.environ,
+    )
 
     assert "No such file" in word.silence
 
@@ -232,7 +225,7 @@ def test_the_hub_s_headers_come_through_its_cache(hub, small_model, tmp_path):
 def test_a_projector_is_not_looked_for(small_model):
     """It is no file of the candidate's, and is not there yet."""
     resolution = choice_of(small_model, cpu_only(64))
-    plan = replace(PLAN, mmproj_path=Path("projector.gguf"))
+    plan = replace(plan_of(resolution.chosen), mmproj_path=Path("projector.gguf"))
     seen = []
 
     class Looks(Scripted):

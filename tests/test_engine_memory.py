@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from candidates import LLAMA_3_8B, LLAMACPP, card, cpu_only, model
-from qrun.engine_memory import EngineWord, choice_confirmed, found_without, need_told
+from qrun.engine_memory import EngineWord, choice_confirmed, confirmed, found_without, need_told
 from qrun.request import Request
 from qrun.resolve import resolve
 from qrun.runner import PlaceMemory
@@ -103,3 +103,28 @@ def test_a_device_that_takes_nothing_is_left_out():
     told = [PlaceMemory("CUDA0", GIB, 0, 0), PlaceMemory("CUDA1", 0, 0, 0), HOST]
 
     assert len(need_told(told, before.chosen, before.hardware).devices) == 1
+
+
+def test_the_choice_is_made_again_until_the_engine_agrees():
+    """The first is refused, the second fits: it stands with the engine's figures, the first with its reason."""
+    asked = []
+
+    def ask(choice):
+        asked.append(choice.candidate.quant)
+        if len(asked) == 1:
+            return EngineWord(refusal="it does not know the tensor type 139")
+        return EngineWord(need=need_told([PlaceMemory("CUDA0", GIB, 0, 0), HOST], choice, card(12)))
+
+    found, after = confirmed(decide(), FOUND, ask=ask, again=decide)
+
+    assert after.chosen.candidate.quant == asked[1] != asked[0]
+    assert after.chosen.memory.source == "engine"
+    assert [one.defect.reason for one in found.candidates if one.defect] == ["architecture_unsupported"]
+
+
+def test_where_the_engine_refuses_everything_there_is_nothing_left_to_choose():
+    """No endless questions, and no choice that it refused."""
+    _, after = confirmed(decide(), FOUND, ask=lambda _: EngineWord(refusal="no"), again=decide)
+
+    assert after.chosen is None
+    assert {one.reason for one in after.rejected} == {"architecture_unsupported"}

@@ -70,7 +70,8 @@ def main() -> None:
             if abs(gap) > 0.06:
                 over[model, name].append(gap)
     for (model, name), gaps in sorted(over.items()):
-        print(f"- {model}, {name}: {min(gaps):+.0%} to {max(gaps):+.0%} in {len(gaps)} figure{'s' if len(gaps) > 1 else ''}")
+        figures = f"{len(gaps)} figure{'s' if len(gaps) > 1 else ''}"
+        print(f"- {model}, {name}: {min(gaps):+.0%} to {max(gaps):+.0%} in {figures}")
 
 
 def compared(path: Path) -> Iterator[tuple[Mapping[str, str], list[float]]]:

@@ -25,7 +25,7 @@ from qrun.resolution import Choice
 from qrun.runner import DryRunner, Engine, Launch, ServePlan
 from qrun.store_layout import blob_key
 
-__all__ = ["ReadFile", "asked", "header_files", "hub_reader"]
+__all__ = ["ReadFile", "asked", "header_files", "hub_reader", "plan_of"]
 
 ReadFile = Callable[[ModelFile, int, int], bytes]  # a file of the candidate, an offset, a number of bytes
 
@@ -65,6 +65,22 @@ def asked(
     if places := runner.memory_told(log):
         return EngineWord(need=need_told(places, choice, hardware))
     return EngineWord(silence="the engine did not tell its memory")
+
+
+def plan_of(choice: Choice, *, cuda_uuids: tuple[str, ...] = ()) -> ServePlan:
+    """What a choice would be served by, as far as its memory depends on it."""
+    return ServePlan(
+        model_path=Path(),
+        alias="dry-run",
+        n_ctx=choice.n_ctx,
+        n_parallel=choice.n_parallel,
+        kv_cache_type=choice.kv_cache_type,
+        placement=choice.placement,
+        threads=1,
+        cache_ram_bytes=0,
+        private_dir=Path(),
+        cuda_uuids=cuda_uuids,
+    )
 
 
 def hub_reader(client: HubClient, candidate: Candidate) -> ReadFile:

@@ -4,7 +4,7 @@ Pure. `dry_run` asks the engine; here its answer becomes the choice's MemoryNeed
 the candidate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from qrun.hardware import Hardware
@@ -15,7 +15,9 @@ from qrun.runner import PlaceMemory
 from qrun.source import FoundModel
 from qrun.units import gib
 
-__all__ = ["EngineWord", "choice_confirmed", "found_without", "need_told"]
+__all__ = ["EngineWord", "choice_confirmed", "confirmed", "found_without", "need_told"]
+
+_MOST_QUESTIONS = 3  # each costs the engine's start, 0.3 s, and a header
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,27 @@ def choice_confirmed(resolution: Resolution, word: EngineWord) -> Resolution | N
     if _beyond(word.need, resolution.chosen, resolution.hardware) is not None:
         return None
     return replace(resolution, chosen=replace(resolution.chosen, memory=word.need))
+
+
+def confirmed(
+    resolution: Resolution,
+    found: FoundModel,
+    *,
+    ask: Callable[[Choice], EngineWord],
+    again: Callable[[FoundModel], Resolution],
+) -> tuple[FoundModel, Resolution]:
+    """The decision with the engine's word on it, made `again` without what it refuses; with the candidates as they are
+    then. After three questions the last choice stands with our own figures.
+    """
+    for _ in range(_MOST_QUESTIONS):
+        if resolution.chosen is None:
+            break
+        word = ask(resolution.chosen)
+        if (agreed := choice_confirmed(resolution, word)) is not None:
+            return found, agreed
+        found = found_without(found, resolution, word)
+        resolution = again(found)
+    return found, resolution
 
 
 def found_without(found: FoundModel, resolution: Resolution, word: EngineWord) -> FoundModel:
