@@ -15,7 +15,7 @@ from qrun.model import Candidate
 from qrun.placement import Mode, Placement
 from qrun.resolution import Choice
 from qrun.speed import Speed
-from qrun.units import size
+from qrun.units import MIB, size
 
 __all__ = ["NOTHING_LEARNED", "Learned", "Observation", "key_of"]
 
@@ -24,6 +24,7 @@ Place = Literal["gpu", "ram"]
 _SPREAD = 0.1  # of a measured rate, for the range: runs of one engine on a quiet machine differ by less
 _MOST_SCALE = 4.0  # a rate further off than this says that something else was wrong
 _MOST_HELD_BACK = 0.25  # of a budget: one bad day must not put a model out of reach for ever
+_LEAST_HELD_BACK_BYTES = 16 * MIB  # less is how the engine's log rounds its buffers
 _WORTH_TELLING = 0.02
 
 
@@ -91,6 +92,7 @@ class Learned:
         loads = [one for one in self.observations if one.place == place]
         excess = [one.taken_bytes - one.promised_bytes for one in loads if one.taken_bytes is not None]
         usual = int(median(excess)) if excess else 0
+        usual = usual if usual >= _LEAST_HELD_BACK_BYTES else 0
         return max(0, usual, *(_never_there(one) for one in _failures(loads)))
 
     def _why_held_back(self, place: Place) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from qrun.hardware import Hardware
+from qrun.hardware import Hardware, engine_threads
 from qrun.learned import Observation, key_of
 from qrun.learned_store import LearnedStore
 from qrun.resolution import Choice
@@ -24,6 +24,7 @@ __all__ = ["Sampled", "Watch", "failed_load", "good_load", "promised_bytes"]
 _EVERY_S = 15.0
 _FEWEST_DECODED = 64  # tokens at one client, for a rate that is more than noise
 _FEWEST_PROMPT = 256
+_LEAST_CPU_SHARE = 0.8  # of the engine's threads' time: with less, others had the processor
 _LAST_SAMPLE_S = 1.0
 _NO_WORK = WorkDone(0.0, 0.0, 0.0, 0.0)
 
@@ -59,12 +60,14 @@ class Watch:
         self._hardware = hardware
         self._store = store
         self._before = _NO_WORK
+        self._cpu_s_before = 0.0
         self._alone = _NO_WORK  # the work that was done for one client at a time
         self._kept = _NO_WORK
 
     async def run(self, front: Sampled, failed: Sequence[Choice] = ()) -> None:
         """Keep what the load taught, then what serving does, until cancelled; then once more."""
         self._peak_rss_bytes = _rss_bytes(self._engine_pid())
+        self._cpu_s_before = _cpu_s(self._engine_pid())
         await self._keep([*(failed_load(one, self._hardware) for one in failed), *self._load()])
         try:
             while True:
@@ -85,11 +88,19 @@ class Watch:
         done, self._before = _minus(now, self._before), now
         if done.decoded_tokens < 0:  # another engine: it was started again
             return
-        if most_at_once <= 1:
+        if most_at_once <= 1 and self._had_the_cpu(done):
             self._alone = _plus(self._alone, done)
         if self._alone.decoded_tokens >= max(_FEWEST_DECODED, self._kept.decoded_tokens + _FEWEST_DECODED):
             self._kept = self._alone
             await self._keep(list(self._load()))
+
+    def _had_the_cpu(self, done: WorkDone) -> bool:
+        """Whether the engine's threads ran while it worked; on a busy machine its rate says nothing of the machine."""
+        before, self._cpu_s_before = self._cpu_s_before, _cpu_s(self._engine_pid())
+        if self._choice.placement.whole_on_gpu:
+            return True
+        wanted_s = (done.decoding_s + done.prompt_s) * engine_threads(self._hardware.cpu)
+        return self._cpu_s_before - before >= _LEAST_CPU_SHARE * wanted_s
 
     def _load(self) -> Iterator[Observation]:
         if self._loaded is not None:
@@ -164,6 +175,20 @@ def _rss_bytes(pid: int | None) -> int:
         return sum(int(process.memory_info().rss) for process in (engine, *engine.children(recursive=True)))
     except psutil.Error:
         return 0
+
+
+def _cpu_s(pid: int | None) -> float:
+    """Processor seconds of the engine and all that it started; 0 where nothing lives."""
+    import psutil
+
+    if pid is None:
+        return 0.0
+    try:
+        engine = psutil.Process(pid)
+        times = [process.cpu_times() for process in (engine, *engine.children(recursive=True))]
+    except psutil.Error:
+        return 0.0
+    return float(sum(one.user + one.system for one in times))
 
 
 def _minus(one: WorkDone, other: WorkDone) -> WorkDone:
