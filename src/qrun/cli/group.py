@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "qrun.cli.search:search",
         "List the base models that WORDS find, each with the quant that fits here.",
     ),
+    "show": ("qrun.cli.show:show", "Show what MODEL is, and which quants there are of it."),
     "pull": ("qrun.cli.pull:pull", "Fetch what each MODEL resolves to on this machine, and print its first file."),
     "list": ("qrun.cli.list:list_", "List the models that are stored on this disk."),
     "outdated": (

@@ -1,14 +1,25 @@
-"""`--offline` and `--refresh`, once for all commands that ask the Hub."""
+"""`--models-dir`, `--offline` and `--refresh`: where a model is looked up, once for all commands."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
 
-__all__ = ["offline_option", "refresh_option"]
+__all__ = ["models_dir_option", "offline_option", "refresh_option"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+def models_dir_option(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """`--models-dir`: the command is called with `models_dir`."""
+    return click.option(
+        "--models-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Look in this folder of repos ORG/NAME/files, not on the Hub; default: QRUN_MODELS_DIR.",
+    )(command)
 
 
 def refresh_option(command: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -8,12 +8,11 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
-from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import click
 
-from qrun.cli.hub_switches import offline_option, refresh_option
+from qrun.cli.hub_switches import models_dir_option, offline_option, refresh_option
 from qrun.errors import UsageError
 from qrun.model import FORMATS
 from qrun.quant import parse_quant
@@ -181,12 +180,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     click.option(
         "--allow-cpu-engine", is_flag=True, help="Let an engine without GPU support run on a machine with a GPU."
     ),
-    click.option(
-        "--models-dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Look in this folder of repos ORG/NAME/files, not on the Hub; default: QRUN_MODELS_DIR.",
-    ),
+    models_dir_option,
     refresh_option,
     offline_option,
 )
