@@ -443,6 +443,36 @@ def test_headers_tell_lies_and_damage(base, tmp_path):
     assert "no GGUF file" in sharp["Q5_0"].detail
 
 
+@pytest.mark.parametrize(
+    ("of_base", "of_header", "why"),
+    [
+        ({"num_hidden_layers": 3}, {}, "layers 2, not 3"),
+        ({"hidden_size": 36}, {}, "embedding length 32, not 36"),
+        ({"vocab_size": 96}, {"n_vocab": 98}, "vocabulary of 98, not 96"),
+        ({"vocab_size": 200}, {}, "vocabulary of 96, not 200"),
+        ({"vocab_size": 96}, {"n_vocab": 104}, None),  # rounded up to eight
+        ({"vocab_size": 93}, {}, None),
+    ],
+)
+def test_a_header_of_other_dimensions_is_another_model_s(hub, tmp_path, of_base, of_header, why):
+    """A fine-tune, merge or pruned copy that calls itself a quant of its base; who asks for that repo still gets it."""
+    hub.add_repo(BASE, {"config.json": config_bytes(**of_base), "model.safetensors": 30000})
+    file = tiny(tmp_path, "q8.gguf", **of_header)
+    hub.add_repo(GGUF, {"Tiny-1B-Instruct-Q8_0.gguf": file}, base_model=BASE, relation="quantized")
+
+    defects = {}
+    for text in (BASE, GGUF):
+        with hub_source(hub, tmp_path / text) as (source, _):
+            quants = [one for one in source.find(parse_model(text)).candidates if one.format == "gguf"]
+            (defects[text],) = (one.defect for one in source.sharpened(quants))
+
+    assert defects[GGUF] is None
+    if why is None:
+        assert defects[BASE] is None
+    else:
+        assert (defects[BASE].reason, defects[BASE].detail) == ("mislabelled", f"it is not {BASE}: {why}")
+
+
 def test_a_stand_in_of_zeros_tells_nothing(base, tmp_path):
     """A mirror that keeps names and sizes alone: what label and size tell stands."""
     base.add_repo(GGUF, {"Tiny-1B-Instruct-f32.gguf": 2 * 2**20}, base_model=BASE, relation="quantized")

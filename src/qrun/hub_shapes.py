@@ -43,6 +43,10 @@ _HEADER_BYTES_A_TOKEN = 60
 # judgement needs its header, for the parameters of some models are known to a few percent only.
 _GROSS_PART = 0.5
 _GROSS_BPW = 33.0
+# Converters round a vocabulary up to such a multiple, and leave out rows that config.json counts and no token has
+# (Gemma 3: 262,144 of 262,208). A fine-tune adds a token or two.
+_PADDING, _MOST_PADDING = 8, 256
+_MOST_LEFT_OUT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +118,11 @@ class HeaderReader:
         self._client = client
         self._budget = budget
 
-    def sharpened(self, candidate: Candidate) -> Candidate:
+    def sharpened(self, candidate: Candidate, base: ModelShape | None = None) -> Candidate:
         """The candidate as its files' headers have it, or with its defect; as it was where they cannot be had.
 
-        Raises HubUnreachable, TokenRefused.
+        `base`: the dimensions that the base's config.json tells; a file of others is of another model, whatever name
+        and tags say. Raises HubUnreachable, TokenRefused.
         """
         found = self._understood(candidate)
         if found is None:
@@ -127,6 +132,9 @@ class HeaderReader:
             return replace(candidate, shape=None, weights=None, defect=defect)
         if found.defect:
             return replace(candidate, shape=None, weights=None, defect=found.defect)
+        if base and found.shape and (why := _another_model(found.shape, base)):
+            why = f"it is not {candidate.base_model}: {why}"
+            return replace(candidate, shape=None, weights=None, defect=Defect("mislabelled", why))
         path = candidate.files[0].path
         quant = quant_label(path, found.metadata, found.weights)
         return replace(
@@ -246,6 +254,25 @@ class _Window:
             candidate.repo_id or "", candidate.revision or "", file.path, key=key, start=start, n=stop - start
         )
         self._whole = len(self._held) < stop or stop == file.size_bytes
+
+
+def _another_model(found: ModelShape, base: ModelShape) -> str | None:
+    """How a header's dimensions differ from the base's; None where they may be the same model's.
+
+    Heads and feed-forward widths are left out: configs of some families tell them otherwise than headers do.
+    """
+    for what, has, wanted in (
+        ("layers", found.n_layer, base.n_layer),
+        ("embedding length", found.n_embd, base.n_embd),
+        ("experts", found.n_expert, base.n_expert),
+    ):
+        if has != wanted:
+            return f"{what} {has:,}, not {wanted:,}"
+    added = found.n_vocab - base.n_vocab
+    is_padding = 0 <= added < _MOST_PADDING and found.n_vocab % _PADDING == 0
+    if (added > 0 and not is_padding) or -added > base.n_vocab * _MOST_LEFT_OUT:
+        return f"vocabulary of {found.n_vocab:,}, not {base.n_vocab:,}"
+    return None
 
 
 def _not_this_model(quant: str, bpw: float) -> Defect | None:

@@ -20,7 +20,7 @@ from qrun.hub_settings import DEFAULT_ENDPOINT
 from qrun.hub_shapes import MOST_FINALISTS, HeaderBudget, HeaderReader, weighted
 from qrun.kept_files import KeptFiles
 from qrun.local_repos import with_file
-from qrun.model import Candidate
+from qrun.model import Candidate, ModelShape
 from qrun.model_folder import refuse_if_all_damaged
 from qrun.names import ModelRef
 from qrun.source import FoundModel, Report, quiet
@@ -36,6 +36,7 @@ class HubSource:
         self._files = files
         self._endpoint = endpoint
         self._budget = HeaderBudget()
+        self._base: ModelShape | None = None  # as its config.json has it
         self._sharpened: dict[tuple[str | None, str | None, str], Candidate] = {}
 
     @property
@@ -62,6 +63,8 @@ class HubSource:
         if all(one.defect and one.defect.reason == "access_denied" for one in candidates):
             raise gathered.denied[candidates[0].repo_id or ""]
         refuse_if_all_damaged(candidates, lambda one: Path(one.repo_id or ""))
+        # Who asked for one repo gets it, whatever it is.
+        self._base = looked.shape.shape if looked.shape and not found.alone else None
         known = looked.shape or HeaderReader(self._client, self._budget).shape(candidates)
         shaped = [weighted(one, known) for one in candidates] if known else candidates
         return FoundModel(found.base, tuple(map(self._looked_up_here, shaped)), (*found.warnings, *looked.warnings))
@@ -69,13 +72,14 @@ class HubSource:
     def sharpened(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """The GGUF candidates among the first three with exact weights, shape and label, from their headers.
 
-        A damaged header becomes the candidate's defect. Raises HubUnreachable, TokenRefused.
+        A damaged header, or one of other dimensions than the base's, becomes the candidate's defect. Raises
+        HubUnreachable, TokenRefused.
         """
         unread = [one for one in candidates if _key(one) not in self._sharpened]
         wanted = [one for one in unread if one.format == "gguf" and not one.defect]
         wanted = wanted[: MOST_FINALISTS - len(self._sharpened)]
         reader = HeaderReader(self._client, self._budget)
-        read = self._client.together([partial(reader.sharpened, one) for one in wanted])
+        read = self._client.together([partial(reader.sharpened, one, self._base) for one in wanted])
         self._sharpened |= {_key(one): sharp for one, sharp in zip(wanted, read, strict=True)}
         return tuple(self._sharpened.get(_key(one), one) for one in candidates)
 
