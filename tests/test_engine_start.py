@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from qrun.config import read_config
-from qrun.engine_start import _cuda_uuids, _gpus_picked
-from qrun.hardware import Cpu, Device, Hardware
+from qrun.engine_start import _gpus_picked
+from qrun.hardware import Cpu, Device, Hardware, cuda_uuids
 from qrun.placement import Placement
 from qrun.request import Request
 from qrun.runner import Engine, ServePlan
@@ -48,7 +48,7 @@ def test_cards_are_named_only_where_all_can_be(gpus, uuids):
     """The machine's cards in the choice's order; nothing where a list would hide a GPU or shift the others."""
     hardware = Hardware("m", "linux", Cpu(None, "x86_64"), 2**35, gpus=gpus)
 
-    assert _cuda_uuids(hardware) == uuids
+    assert cuda_uuids(hardware) == uuids
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 from qrun.config import Config
 from qrun.engines import find_engine, install_command
 from qrun.errors import EngineCannot
-from qrun.hardware import Hardware, engine_threads
+from qrun.hardware import cuda_uuids, engine_threads
 from qrun.here import Here
 from qrun.model_fetch import ModelFetch
 from qrun.registry import runner_named
@@ -71,7 +71,7 @@ def engine_start(
         mmproj_on_cpu=attempt.mmproj_on_cpu,
         n_batch=attempt.n_batch,
         extra_args=tuple(extra_args),
-        cuda_uuids=_cuda_uuids(here.hardware),
+        cuda_uuids=cuda_uuids(here.hardware),
         gpus_picked=_gpus_picked(here, config),
     )
     if lacks := runner.cannot(engine, plan):
@@ -87,12 +87,3 @@ def _gpus_picked(here: Here, config: Config) -> bool:
         return False
     variables = (name for gpu in here.hardware.gpus for name in _PICKED_BY.get(gpu.kind, ()))
     return here.resolution.request.gpus is not None or any(config.environ.get(name) for name in variables)
-
-
-def _cuda_uuids(hardware: Hardware) -> tuple[str, ...]:
-    """The cards that are left by `--gpus` and the user's own variables, for an engine to see just these in this order.
-
-    Nothing where some GPU is of another kind or nameless: then a list would hide it, or shift the order.
-    """
-    uuids = tuple(gpu.uuid for gpu in hardware.gpus if gpu.kind == "cuda" and gpu.uuid)
-    return uuids if len(uuids) == len(hardware.gpus) else ()

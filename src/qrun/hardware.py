@@ -15,6 +15,7 @@ __all__ = [
     "DeviceKind",
     "DeviceSummary",
     "Hardware",
+    "cuda_uuids",
     "engine_threads",
     "kinds_driven",
 ]
@@ -162,3 +163,12 @@ def engine_threads(cpu: Cpu) -> int:
     if cpu.quota_cores is not None:
         cores = min(cores, int(cpu.quota_cores))
     return max(1, cores)
+
+
+def cuda_uuids(hardware: Hardware) -> tuple[str, ...]:
+    """The cards that are left by `--gpus` and the user's own variables, for an engine to see just these in this order.
+
+    Nothing where some GPU is of another kind or nameless: then a list would hide it, or shift the order.
+    """
+    uuids = tuple(gpu.uuid for gpu in hardware.gpus if gpu.kind == "cuda" and gpu.uuid)
+    return uuids if len(uuids) == len(hardware.gpus) else ()

@@ -16,6 +16,7 @@ from qrun.changes import what_changed
 from qrun.config import Config
 from qrun.devices import with_bandwidths
 from qrun.engine_models import simulated_states
+from qrun.engine_word import with_engine_word
 from qrun.engines import engine_states
 from qrun.errors import Failure, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
@@ -96,6 +97,7 @@ class _Question:
     """A request with everything that it is decided by."""
 
     request: Request
+    config: Config
     opened: ModelSource
     hardware: Hardware
     engines: tuple[EngineState, ...]
@@ -139,7 +141,7 @@ def resolve_here(
         pins = PinStore(config.pins_dir) if opened.is_hub else None
         engines = _competing(config, hardware, assume_yes=assume_yes, to_fetch=to_fetch)
         learned = LearnedStore(config.state_dir).get(hardware)
-        question = _Question(request, opened, hardware, engines, learned, pins, bandwidths)
+        question = _Question(request, config, opened, hardware, engines, learned, pins, bandwidths)
         return _glanced(question) if glance else _answered(question, refresh=refresh, remember=remember)
     except QrunError as error:
         return Here(replace(blank, error=error), source, hardware)
@@ -176,7 +178,7 @@ def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
 
 
 def _decided(question: _Question) -> Here:
-    """A fresh decision: what the source has, resolved, and once more with the headers of the best few."""
+    """A fresh decision: what the source has, resolved; again with the best headers; and the engine's word."""
     found = question.opened.find()
     question, first = _resolved(question, found)
     resolution = first
@@ -184,6 +186,15 @@ def _decided(question: _Question) -> Here:
         exact = dict(zip(map(id, finalists), question.opened.source.sharpened(finalists), strict=True))
         found = replace(found, candidates=tuple(exact.get(id(one), one) for one in found.candidates))
         resolution = resolve(question.request, found, question.hardware, question.engines, learned=question.learned)
+    found, resolution = with_engine_word(
+        found,
+        resolution,
+        opened=question.opened,
+        config=question.config,
+        again=lambda left: resolve(
+            question.request, left, question.hardware, question.engines, learned=question.learned
+        ),
+    )
     return _here(question, resolution, _to_keep(question, found, resolution))
 
 
