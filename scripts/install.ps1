@@ -92,9 +92,10 @@ function Remove-Qrun {
     # Of a folder that QRUN_*_DIR names only what is ours; the platform's own is named qrun and is ours whole.
     $paths = @($Command)
     if ($env:QRUN_DATA_DIR) { $paths += 'engines', 'pins', 'stored', 'tool' | ForEach-Object { Join-Path $Data $_ } }
-    if ($env:QRUN_CACHE_DIR) { $paths += 'hub', 'wheels' | ForEach-Object { Join-Path $env:QRUN_CACHE_DIR $_ } }
+    if ($env:QRUN_CACHE_DIR) { $paths += 'engine-loads', 'hub', 'wheels' | ForEach-Object { Join-Path $env:QRUN_CACHE_DIR $_ } }
     if ($env:QRUN_STATE_DIR) {
-        $paths += 'crash.log', 'engines', 'logs' | ForEach-Object { Join-Path $env:QRUN_STATE_DIR $_ }
+        $ours = 'bandwidth.json', 'crash.log', 'engines', 'learned', 'logs'
+        $paths += $ours | ForEach-Object { Join-Path $env:QRUN_STATE_DIR $_ }
     }
     $paths += Join-Path $env:LOCALAPPDATA 'qrun'
     foreach ($path in $paths) {

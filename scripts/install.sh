@@ -308,8 +308,8 @@ uninstall() {
     remove "$uv_tool"
   fi
   remove_folder "${QRUN_DATA_DIR:+named}" "$data" engines pins stored tool
-  remove_folder "${QRUN_CACHE_DIR:+named}" "$cache" hub wheels
-  remove_folder "${QRUN_STATE_DIR:+named}" "$state" crash.log engines install.log logs
+  remove_folder "${QRUN_CACHE_DIR:+named}" "$cache" engine-loads hub wheels
+  remove_folder "${QRUN_STATE_DIR:+named}" "$state" bandwidth.json crash.log engines install.log learned logs
   if [ -n "$removed" ]; then say "qrun is removed."; else say "qrun is not installed here: nothing was removed."; fi
   tell_of_models
 }

@@ -384,8 +384,7 @@ def test_uninstall_knows_everything_that_qrun_keeps():
     config = (ROOT / "src" / "qrun" / "config.py").read_text()
     script = SCRIPT.read_text()
     for kind in ("data", "cache", "state"):
-        used = {*re.findall(rf'config\.{kind}_dir / "([^"]+)"', source)}
-        used |= {*re.findall(rf'\b{kind}_dir / "([^"]+)"', config)}
+        used = {*re.findall(rf'\b{kind}_dir / "([^"]+)"', source + config)}
         known = re.search(rf'^  remove_folder .*"\${kind}" (.*)$', script, re.MULTILINE)[1].split()
 
         assert used
