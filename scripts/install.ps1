@@ -94,8 +94,9 @@ function Remove-Qrun {
     if ($env:QRUN_DATA_DIR) { $paths += 'engines', 'pins', 'stored', 'tool' | ForEach-Object { Join-Path $Data $_ } }
     if ($env:QRUN_CACHE_DIR) { $paths += 'engine-loads', 'hub', 'wheels' | ForEach-Object { Join-Path $env:QRUN_CACHE_DIR $_ } }
     if ($env:QRUN_STATE_DIR) {
-        $ours = 'bandwidth.json', 'crash.log', 'engines', 'learned', 'logs'
-        $paths += $ours | ForEach-Object { Join-Path $env:QRUN_STATE_DIR $_ }
+        $paths += 'bandwidth.json', 'crash.log', 'engines', 'learned', 'logs' | ForEach-Object {
+            Join-Path $env:QRUN_STATE_DIR $_
+        }
     }
     $paths += Join-Path $env:LOCALAPPDATA 'qrun'
     foreach ($path in $paths) {

@@ -384,7 +384,9 @@ def test_uninstall_knows_everything_that_qrun_keeps():
     config = (ROOT / "src" / "qrun" / "config.py").read_text()
     script = SCRIPT.read_text()
     for kind in ("data", "cache", "state"):
-        used = {*re.findall(rf'\b{kind}_dir / "([^"]+)"', source + config)}
+        in_source = r"\bstate" if kind == "state" else rf"config\.{kind}"  # the Hub's cache_dir is not ours
+        used = {*re.findall(rf'{in_source}_dir / "([^"]+)"', source)}
+        used |= {*re.findall(rf'\b{kind}_dir / "([^"]+)"', config)}
         known = re.search(rf'^  remove_folder .*"\${kind}" (.*)$', script, re.MULTILINE)[1].split()
 
         assert used
