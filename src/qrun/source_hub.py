@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from qrun.errors import NotAModel
-from qrun.hub_candidates import candidates_of_state
 from qrun.hub_client import HubClient
-from qrun.hub_files import look_into
-from qrun.hub_gather import Gathered
-from qrun.hub_lookup import look_up
 from qrun.hub_settings import DEFAULT_ENDPOINT
-from qrun.hub_shapes import MOST_FINALISTS, HeaderBudget, HeaderReader, weighted
 from qrun.kept_files import KeptFiles
 from qrun.local_repos import with_file
 from qrun.model import Candidate, ModelShape
@@ -28,6 +24,14 @@ from qrun.source import FoundModel, Report, quiet
 __all__ = ["HubSource"]
 
 
+class _Sharpener(Protocol):
+    """What `hub_shapes.HeaderReader` does for the finalists."""
+
+    def sharpened(self, candidate: Candidate, base: ModelShape | None = None) -> Candidate:
+        """The candidate as its header has it."""
+        ...
+
+
 class HubSource:
     """The Hugging Face Hub, or a mirror of it."""
 
@@ -35,7 +39,7 @@ class HubSource:
         self._client = client
         self._files = files
         self._endpoint = endpoint
-        self._budget = HeaderBudget()
+        self._reader: _Sharpener | None = None
         self._base: ModelShape | None = None  # as its config.json has it
         self._sharpened: dict[tuple[str | None, str | None, str], Candidate] = {}
 
@@ -51,7 +55,15 @@ class HubSource:
         NotAModel, AccessDenied where all that was asked for is closed, FileDamaged (or UnsafeFile) where no file of the
         model can be taken, HubUnreachable, TokenRefused.
         """
-        self._budget, self._sharpened = HeaderBudget(), {}
+        # What looks at the Hub takes 25 ms to import: a decision that is stored does without.
+        from qrun.hub_candidates import candidates_of_state
+        from qrun.hub_files import look_into
+        from qrun.hub_gather import Gathered
+        from qrun.hub_lookup import look_up
+        from qrun.hub_shapes import HeaderBudget, HeaderReader, weighted
+
+        reader = HeaderReader(self._client, HeaderBudget())
+        self._reader, self._sharpened = reader, {}
         gathered = Gathered(self._client)
         found = look_up(model, gathered, self.description)
         looked = look_into(found, gathered)
@@ -65,7 +77,7 @@ class HubSource:
         refuse_if_all_damaged(candidates, lambda one: Path(one.repo_id or ""))
         # Who asked for one repo gets it, whatever it is.
         self._base = looked.shape.shape if looked.shape and not found.alone else None
-        known = looked.shape or HeaderReader(self._client, self._budget).shape(candidates)
+        known = looked.shape or reader.shape(candidates)
         shaped = [weighted(one, known) for one in candidates] if known else candidates
         return FoundModel(found.base, tuple(map(self._looked_up_here, shaped)), (*found.warnings, *looked.warnings))
 
@@ -75,10 +87,14 @@ class HubSource:
         A damaged header, or one of other dimensions than the base's, becomes the candidate's defect. Raises
         HubUnreachable, TokenRefused.
         """
+        reader = self._reader
+        if reader is None:  # nothing was found yet, so these are no candidates of the Hub
+            return tuple(candidates)
+        from qrun.hub_shapes import MOST_FINALISTS  # `find` has imported it
+
         unread = [one for one in candidates if _key(one) not in self._sharpened]
         wanted = [one for one in unread if one.format == "gguf" and not one.defect]
         wanted = wanted[: MOST_FINALISTS - len(self._sharpened)]
-        reader = HeaderReader(self._client, self._budget)
         read = self._client.together([partial(reader.sharpened, one, self._base) for one in wanted])
         self._sharpened |= {_key(one): sharp for one, sharp in zip(wanted, read, strict=True)}
         return tuple(self._sharpened.get(_key(one), one) for one in candidates)
