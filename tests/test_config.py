@@ -100,3 +100,15 @@ def test_other_tools_models_are_looked_for_where_they_keep_them():
     assert default.ollama[0] == Path.home() / ".ollama" / "models"
     assert Path.home() / ".lmstudio" in default.lmstudio
     assert default.llamacpp[0].name == "llama.cpp"
+
+
+@pytest.mark.parametrize(("value", "off"), [("1", True), ("true", True), ("YES", True), ("on", True), ("0", False)])
+def test_every_word_of_huggingface_hub_for_true_counts(value, off):
+    """HF_HUB_OFFLINE=1, true, yes or on, in any case."""
+    assert read_config({"HF_HUB_OFFLINE": value}).hub.offline is off
+
+
+def test_the_endpoint_is_the_environment_s_or_the_public_one():
+    """HF_ENDPOINT as huggingface_hub reads it, without a slash at its end; empty is unset."""
+    assert read_config({"HF_ENDPOINT": "http://127.0.0.1:8000/"}).hub.endpoint == "http://127.0.0.1:8000"
+    assert read_config({"HF_ENDPOINT": ""}).hub.endpoint == read_config({}).hub.endpoint == "https://huggingface.co"

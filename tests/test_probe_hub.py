@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from qrun.probe_hub import HubAnswer, hub_endpoint, hub_is_off, reach_hub
+from qrun.probe_hub import HubAnswer, reach_hub
 
 
 @contextmanager
@@ -115,17 +115,3 @@ def test_what_is_no_web_address_is_told_of(address):
 
     assert answer.status is None
     assert answer.why_not
-
-
-def test_the_endpoint_is_the_environment_s_or_the_public_one():
-    """HF_ENDPOINT as huggingface_hub reads it, without a slash at its end."""
-    assert hub_endpoint({"HF_ENDPOINT": "http://127.0.0.1:8000/"}) == "http://127.0.0.1:8000"
-    assert hub_endpoint({"HF_ENDPOINT": ""}) == hub_endpoint({})
-    assert hub_endpoint({}).startswith("https://")
-
-
-@pytest.mark.parametrize(("value", "off"), [("1", True), ("true", True), ("YES", True), ("on", True), ("0", False)])
-def test_offline_is_what_huggingface_hub_takes_for_it(value, off):
-    """HF_HUB_OFFLINE=1, true, yes or on."""
-    assert hub_is_off({"HF_HUB_OFFLINE": value}) is off
-    assert not hub_is_off({})

@@ -18,7 +18,7 @@ from qrun.checks import Check
 from qrun.config import Config
 from qrun.hardware import Hardware
 from qrun.probe import probe_hardware
-from qrun.probe_hub import hub_endpoint, hub_is_off, reach_hub
+from qrun.probe_hub import reach_hub
 from qrun.resolution import EngineState
 from qrun.runner import Engine
 
@@ -115,6 +115,6 @@ def _count_repos(folder: Path | None) -> int | None:
 
 
 def _hub(config: Config) -> Check:
-    if hub_is_off(config.environ):
+    if config.hub.offline:
         return checks.check_hub(None)
-    return checks.check_hub(reach_hub(hub_endpoint(config.environ), config.environ))
+    return checks.check_hub(reach_hub(config.hub.endpoint, config.environ))

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 
-__all__ = ["HubAnswer", "hub_endpoint", "hub_is_off", "reach_hub"]
-
-_DEFAULT_ENDPOINT = "https://huggingface.co"
-# What huggingface_hub takes for true (its constants.py, ENV_VARS_TRUE_VALUES).
-_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+__all__ = ["HubAnswer", "reach_hub"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +17,6 @@ class HubAnswer:
     endpoint: str
     status: int | None
     why_not: str | None = None
-
-
-def hub_endpoint(environ: Mapping[str, str]) -> str:
-    """The Hub's address: HF_ENDPOINT, as huggingface_hub reads it, else the public one."""
-    return environ.get("HF_ENDPOINT", "").rstrip("/") or _DEFAULT_ENDPOINT
-
-
-def hub_is_off(environ: Mapping[str, str]) -> bool:
-    """Whether HF_HUB_OFFLINE forbids asking it."""
-    return environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
 def reach_hub(endpoint: str, environ: Mapping[str, str], *, timeout_s: float = 3.0) -> HubAnswer:
