@@ -7,7 +7,7 @@ import pytest
 
 from qrun.aliases import id_of_alias, known_size, maker_of_closed, old_ids, other_names, todays_id, todays_name
 from qrun.name_match import is_same_model
-from qrun.name_words import is_size
+from qrun.name_words import is_size, joined, tokens
 
 DATA = tomllib.loads((files("qrun") / "data" / "aliases.toml").read_text(encoding="utf-8"))
 
@@ -58,7 +58,7 @@ def test_no_other_name_spells_its_model_or_stands_twice():
     names = [name for found in DATA["names"].values() for name in found]
     needless = [name for one, found in DATA["names"].items() for name in found if name == one.partition("/")[2].lower()]
 
-    assert len(set(names)) == len(names)
+    assert len({joined(tokens(name)) for name in names}) == len(names)
     assert not needless
     assert all("/" in one for table in ("names", "renamed") for one in DATA[table])
 
@@ -70,3 +70,12 @@ def test_sizes_are_sizes_and_of_names_without_one():
     assert len(set(ids)) == len(ids)
     assert all(is_size(size) or size == "1t" for size in DATA["sizes"])
     assert is_same_model("phi 4 14b", "microsoft/phi-4")
+
+
+def test_no_other_name_spells_another_model():
+    """`command r+` would, were its plus no word."""
+    ids = {*DATA["names"], *DATA["renamed"], *(one for found in DATA["sizes"].values() for one in found)}
+    spelled = {joined(tokens(one.rpartition("/")[2])): one for one in ids}
+    meant = {joined(tokens(name)): one for one, found in DATA["names"].items() for name in found}
+
+    assert {name: one for name, one in meant.items() if spelled.get(name, one) != one} == {}

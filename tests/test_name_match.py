@@ -145,6 +145,8 @@ def test_a_size_that_only_distils_have_means_a_distil():
         ("lucy 1.7b menlo", "Menlo/Lucy"),
         ("translate-gemma 4b", "google/translategemma-4b-it"),
         ("chandra ocr", "datalab-to/chandra"),
+        ("command r+", "CohereLabs/c4ai-command-r-plus"),
+        ("command-r", None),
         ("phi4:70b", None),
         ("chat", None),
     ],
@@ -155,6 +157,7 @@ def test_what_a_usual_name_leaves_out_or_adds_is_understood(query, meant):
     ids += ["mistralai/Mixtral-8x7B-Instruct-v0.1", "mistralai/Mixtral-8x7B-v0.1", "meta-llama/Llama-2-7b-chat-hf"]
     ids += ["Gryphe/MythoMax-L2-13b", "tngtech/DeepSeek-TNG-R1T2-Chimera", "ServiceNow-AI/Apriel-1.6-15b-Thinker"]
     ids += ["Menlo/Lucy", "google/translategemma-4b-it", "datalab-to/chandra", "microsoft/phi-4"]
+    ids += ["CohereLabs/c4ai-command-r-plus"]
 
     assert match_name(query, ids).name == meant
 

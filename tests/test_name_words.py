@@ -13,6 +13,7 @@ from qrun.name_words import aligned, is_size, joined, squeezed, tokens, words_of
         ("Meta-Llama-3-8B-Instruct", ("llama", "3", "8b", "instruct")),
         ("NVIDIA-Nemotron-3-Nano-4B-BF16", ("nemotron", "3", "nano", "4b")),
         ("c4ai-command-r-plus", ("command", "r", "plus")),
+        ("Command R+ 104B", ("command", "r", "plus", "104b")),
         ("saiga_llama3_8b", ("saiga", "llama", "3", "8b")),
         ("Llama-3_3-Nemotron-Super-49B-v1_5", ("llama", "3.3", "nemotron", "super", "49b", "1.5")),
         ("Qwen3-TTS-12Hz-1.7B", ("qwen", "3", "tts", "12hz", "1.7b")),

@@ -45,6 +45,7 @@ def tokens(name: str) -> tuple[str, ...]:
     text = _UNQUANTIZED.sub("", name.lower())
     text = re.sub(r"(?<=[0-9])_(?=[0-9]{1,2}(?![0-9a-z]))", ".", text)  # Llama-3_3, MiniCPM-V-4_5; not saiga_llama3_8b
     text = re.sub(r"(?<![a-z])v(?=[0-9])", "", text)  # v0.3 is 0.3
+    text = re.sub(r"(?<=[a-z0-9])\+", " plus ", text)  # Command R+ is not Command R
     text = text.replace("c4ai-", "")  # Cohere's older names: c4ai-command-r-plus
     words = [_SAME_WORD.get(token, token) for token in _TOKEN.findall(text)]
     return tuple(_plain_number(word) for word in words if word not in MAKERS)
