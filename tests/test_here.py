@@ -1,7 +1,10 @@
 """The decision with everything around it: the Hub is asked once, what was decided is kept, and changes are told."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 
@@ -138,6 +141,25 @@ def test_what_was_fetched_is_whole_and_found_again(decide, config, files):
     assert path.read_bytes() == files[chosen(here).files[0].path].read_bytes()
     assert chosen(again).stored
     assert again.model_path() == path
+
+
+def test_a_kept_decision_loads_nothing_of_the_hub(decide, config, machine):
+    """Start-up is a feature: neither huggingface_hub nor an HTTP library is imported for it."""
+    decide()
+    script = (
+        "import sys\n"
+        "from qrun.cli.main import run_cli\n"
+        f"code = run_cli(['resolve', {MODEL!r}, '--hardware', {str(machine())!r}, '--json'])\n"
+        "print(code, sorted({'huggingface_hub', 'httpx', 'httpx2', 'aiohttp'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    folders = {"DATA": config.data_dir, "CACHE": config.cache_dir, "STATE": config.state_dir}
+    environ = os.environ | {f"QRUN_{name}_DIR": str(path) for name, path in folders.items()}
+    environ |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(config.hub.cache_dir)}
+
+    done = subprocess.run([sys.executable, "-c", script], check=False, env=environ, capture_output=True, text=True)
+
+    assert done.stderr == "0 []\n"
+    assert json.loads(done.stdout)["chosen"]["repo_id"] == REPO
 
 
 def test_refresh_decides_anew_and_says_that_nothing_changed(decide, hub):

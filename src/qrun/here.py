@@ -28,7 +28,7 @@ from qrun.memory_holders import memory_holders
 from qrun.model import Candidate, ModelFile
 from qrun.model_source import ModelSource, open_source
 from qrun.names import parse_model
-from qrun.pin import pin_of
+from qrun.pin import Pin, pin_of
 from qrun.pin_json import KeptDecision
 from qrun.pins import PinStore, machine_of, options_of
 from qrun.probe import probe_hardware, select_gpus
@@ -165,16 +165,21 @@ def _glanced(question: _Question) -> Here:
 
 def _kept(question: _Question, before: KeptDecision) -> Resolution | None:
     """What was decided before, on today's memory; None where offline it would take what is not stored."""
-    found = stored_marked(before.found, question.opened.files)
-    if question.opened.hub.offline and not any(before.pin.names(one) and one.stored for one in found.candidates):
+    found = stored_marked(before.found, question.opened.files, only=before.pin.names)
+    if question.opened.hub.offline and not any(one.stored for one in found.candidates):
         return None
-    resolution = resolve(
-        question.request, found, question.hardware, question.engines, pin=before.pin, learned=question.learned
-    )
+    resolution = _held(question, found, before.pin)
+    if resolution.chosen is None or not before.pin.names(resolution.chosen.candidate):
+        # Only now does it matter what else is stored: looking it all up costs more than the decision.
+        resolution = _held(question, stored_marked(before.found, question.opened.files), before.pin)
     if isinstance(resolution.error, PinnedTooLarge):
         holders = memory_holders(question.hardware)
         return replace(resolution, error=replace(resolution.error, holders=holders))
     return resolution
+
+
+def _held(question: _Question, found: FoundModel, pin: Pin) -> Resolution:
+    return resolve(question.request, found, question.hardware, question.engines, pin=pin, learned=question.learned)
 
 
 def _decided(question: _Question) -> Here:
