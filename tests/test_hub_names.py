@@ -10,13 +10,13 @@ MOST_CALLS = 20  # of a look-up; a decision has 60
 
 @pytest.fixture(scope="module")
 def by_names_alone(tmp_path_factory):
-    """Every row, without a single relation tag."""
-    return measure("none", tmp_path_factory.mktemp("names"))
+    """Every other row, without a single relation tag; scripts/bench/names.py takes them all."""
+    return measure("none", tmp_path_factory.mktemp("names"), every=2)
 
 
 def test_the_repos_of_a_base_are_found_by_names_alone(by_names_alone):
     """Precision and recall of repos over all spellings; what is missed has no weights in the listing."""
-    assert by_names_alone.hits > 1500
+    assert by_names_alone.hits > 700
     assert by_names_alone.precision >= LEAST_PRECISION, by_names_alone.problems
     assert by_names_alone.recall >= LEAST_RECALL, by_names_alone.problems
     assert by_names_alone.misses == by_names_alone.unseen
@@ -25,7 +25,7 @@ def test_the_repos_of_a_base_are_found_by_names_alone(by_names_alone):
 def test_every_spelling_finds_its_base_and_no_other(by_names_alone):
     """Fine-tunes, other versions, sizes and variants are never taken for it."""
     assert by_names_alone.wrong == by_names_alone.not_found == 0, by_names_alone.problems
-    assert by_names_alone.right > 890
+    assert by_names_alone.right > 430
 
 
 def test_no_hard_negative_is_taken(by_names_alone):
@@ -48,7 +48,7 @@ def test_a_look_up_takes_few_calls_and_two_round_trips(by_names_alone):
 
 def test_the_aims_hold_where_the_hub_shows_no_base(tmp_path):
     """A mirror of quants alone: then ids are read from the quants' names."""
-    result = measure("none", tmp_path, bases=False, every=3)
+    result = measure("none", tmp_path, bases=False, every=6)
 
     assert result.precision >= LEAST_PRECISION, result.problems
     assert result.recall >= LEAST_RECALL - 0.02, result.problems
