@@ -16,7 +16,6 @@ from qrun.changes import what_changed
 from qrun.config import Config
 from qrun.devices import with_bandwidths
 from qrun.engine_models import simulated_states
-from qrun.engine_word import with_engine_word
 from qrun.engines import engine_states
 from qrun.errors import Failure, NothingFits, PinnedTooLarge, QrunError, UsageError
 from qrun.hardware import Hardware
@@ -191,6 +190,8 @@ def _decided(question: _Question) -> Here:
         exact = dict(zip(map(id, finalists), question.opened.source.sharpened(finalists), strict=True))
         found = replace(found, candidates=tuple(exact.get(id(one), one) for one in found.candidates))
         resolution = resolve(question.request, found, question.hardware, question.engines, learned=question.learned)
+    from qrun.engine_word import with_engine_word  # starts an engine: a kept decision needs none of it
+
     found, resolution = with_engine_word(
         found,
         resolution,
