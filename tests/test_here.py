@@ -22,11 +22,8 @@ from qrun.hub_errors import DiskFull, HubUnreachable
 from qrun.pins import PinStore
 from qrun.request import Request
 from qrun.store import Store
-from tiny_gguf import write_tiny_gguf
+from tiny_hub import MODEL, REPO, environ_of, stock, two_quants
 
-BASE = "acme/Tiny-1B-Instruct"
-REPO = "someone/Tiny-1B-Instruct-GGUF"
-MODEL = "Tiny-1B-Instruct"
 MACHINE = """\
 name = "test"
 os = "linux"
@@ -39,29 +36,21 @@ ram_bytes = 17179869184
 @pytest.fixture
 def files(tmp_path):
     """Two quants of the model as the repo has them."""
-    folder = tmp_path / "files"
-    return {
-        f"Tiny-1B-Instruct-{quant}.gguf": write_tiny_gguf(folder / f"{quant}.gguf", tensor_type=quant, file_type=kind)
-        for quant, kind in (("Q8_0", 7), ("Q4_0", 2))
-    }
+    return two_quants(tmp_path / "files")
 
 
 @pytest.fixture
 def hub(files):
     """A Hub with a base and its quants."""
     with HubEmulator() as hub:
-        hub.add_repo(BASE, {"README.md": b"# Tiny\n"}, downloads=1000)
-        hub.add_repo(REPO, files, base_model=BASE, relation="quantized", downloads=100)
+        stock(hub, files)
         yield hub
 
 
 @pytest.fixture
 def config(hub, tmp_path):
     """The settings of a user who has nothing yet."""
-    folders = {f"QRUN_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "STATE")}
-    return read_config(
-        folders | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "QRUN_HUB_RETRY_S": "0.2"}
-    )
+    return read_config(environ_of(hub, tmp_path))
 
 
 @pytest.fixture

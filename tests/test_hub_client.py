@@ -71,7 +71,7 @@ def test_a_listing_tells_what_each_repo_is_and_its_paths(hub, client, commit):
     first, second = client.models(tags=["base_model:quantized:org/base"])
 
     assert (first.repo_id, first.downloads) == ("other/base-GGUF", 9)
-    assert (second.repo_id, second.downloads, second.library) == ("maker/base-GGUF", 7, "gguf")
+    assert (second.repo_id, second.downloads, second.library_name) == ("maker/base-GGUF", 7, "gguf")
     assert second.commit == commit
     assert second.paths == ("base-Q4_0.gguf", "config.json")
     assert "base_model:quantized:org/base" in second.tags

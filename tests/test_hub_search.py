@@ -76,7 +76,7 @@ def test_quants_are_asked_for_by_relation_and_by_name():
         (row("codellama/CodeLlama-7b-hf", "model.safetensors"), "safetensors", False, "codellama/CodeLlama-7b-hf"),
         (row("TheBloke/Llama-2-7B-fp16", "model.safetensors"), "safetensors", True, "Llama-2-7B"),
         (row("x/Qwen3-8B-GGUF", "a.gguf"), "gguf", True, "Qwen3-8B"),
-        (row("mlx-community/Qwen3-8B", "model.safetensors", library="mlx"), "mlx", True, "Qwen3-8B"),
+        (row("mlx-community/Qwen3-8B", "model.safetensors", library_name="mlx"), "mlx", True, "Qwen3-8B"),
         (row("x/Qwen3-8B-bnb-4bit", tags=("bitsandbytes",)), "bnb", True, "Qwen3-8B"),
         (row("x/Qwen3-8B-exl3"), "exl3", True, "Qwen3-8B"),
         (row("x/GLM-4-9B-GGUF", "a.gguf", base="THUDM/GLM-4-9B", relation="quantized"), "gguf", True,

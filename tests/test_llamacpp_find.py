@@ -109,7 +109,7 @@ def test_a_ready_server_for_gpus_has_its_library_beside_it(find, tmp_path):
 
     engine = find(EngineSearch(environment)).engine
 
-    assert LlamaCppRunner().inventory(engine).library == packages / library
+    assert LlamaCppRunner().inventory(engine).library_path == packages / library
 
 
 def test_a_ready_server_for_gpus_that_does_not_run_sees_none(find, tmp_path):

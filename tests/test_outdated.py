@@ -1,7 +1,6 @@
 """`qrun outdated` and `qrun pull --update`: what moved is named, and replaced only when the new files are whole."""
 
 import json
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -12,52 +11,33 @@ from hub_emulator import HubEmulator
 from qrun.config import read_config
 from qrun.here import resolve_here
 from qrun.request import Request
-from tiny_gguf import write_tiny_gguf
-
-BASE = "acme/Tiny-1B-Instruct"
-REPO = "someone/Tiny-1B-Instruct-GGUF"
-MODEL = "Tiny-1B-Instruct"
+from tiny_hub import MODEL, REPO, command, environ_of, stock, two_quants
 
 
 @pytest.fixture
 def quants(tmp_path):
     """Two quants of the model as the repo has them."""
-    return {
-        f"{MODEL}-{quant}.gguf": write_tiny_gguf(tmp_path / f"{quant}.gguf", tensor_type=quant, file_type=kind)
-        for quant, kind in (("Q8_0", 7), ("Q4_0", 2))
-    }
+    return two_quants(tmp_path)
 
 
 @pytest.fixture
 def hub(quants):
     """A Hub with a base and its quants."""
     with HubEmulator() as hub:
-        hub.add_repo(BASE, {"README.md": b"# Tiny\n"}, downloads=1000)
-        hub.add_repo(REPO, quants, base_model=BASE, relation="quantized", downloads=100)
+        stock(hub, quants)
         yield hub
 
 
 @pytest.fixture
 def environ(hub, tmp_path):
     """The variables of a user who has nothing yet."""
-    folders = {f"QRUN_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "STATE")}
-    return folders | {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HOME": str(tmp_path),
-        "PATH": "/usr/bin:/bin",
-        "QRUN_HUB_RETRY_S": "0.2",
-    }
+    return environ_of(hub, tmp_path)
 
 
 @pytest.fixture
 def qrun(qrun_exe, environ):
     """Runs the installed command."""
-
-    def run(*args):
-        return subprocess.run([qrun_exe, *args], check=False, env=environ, capture_output=True, text=True, timeout=60)
-
-    return run
+    return command(qrun_exe, environ)
 
 
 def behind(qrun):

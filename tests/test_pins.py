@@ -1,6 +1,7 @@
 """Kept decisions come back as they were, for the same request on the same machine, and for nothing else."""
 
 import json
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -164,7 +165,7 @@ def test_what_fails_to_be_written_leaves_the_decision_before(tmp_path, monkeypat
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(json, "dump", full)
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     newer = replace(decision(), pin=replace(decision().pin, decided_at="2026-02-02T00:00:00Z"))
     with pytest.raises(OSError, match="No space"):
         store.put(REQUEST, MACHINE, newer)

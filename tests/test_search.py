@@ -1,7 +1,6 @@
 """`qrun search`: bases for some words, nearest first, each with what would be chosen for this machine."""
 
 import json
-import subprocess
 
 import pytest
 
@@ -10,6 +9,7 @@ from qrun.config import read_config
 from qrun.errors import ModelNotFound
 from qrun.search import bases_on_hub, look_at
 from tiny_gguf import write_tiny_gguf
+from tiny_hub import command, environ_of
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +37,13 @@ def hub(tmp_path_factory):
 @pytest.fixture
 def environ(hub, tmp_path):
     """The variables of a user who has nothing yet."""
-    folders = {f"QRUN_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "STATE")}
-    return folders | {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HOME": str(tmp_path),
-        "PATH": "/usr/bin:/bin",
-        "QRUN_HUB_RETRY_S": "0.2",
-    }
+    return environ_of(hub, tmp_path)
 
 
 @pytest.fixture
 def qrun(qrun_exe, environ):
     """Runs the installed command."""
-
-    def run(*args):
-        return subprocess.run([qrun_exe, *args], check=False, env=environ, capture_output=True, text=True, timeout=60)
-
-    return run
+    return command(qrun_exe, environ)
 
 
 def ids(words, environ):

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from qrun.hardware import Hardware, engine_threads
-from qrun.json_file import write_json
 from qrun.units import MIB
+from qrun.whole_file import write_json
 
 __all__ = ["BandwidthStore", "measure_read_bandwidth"]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from qrun.config import Config
 from qrun.ggml_types import type_name
-from qrun.json_file import write_json
 from qrun.runner import Engine, Inventory, Runner
+from qrun.whole_file import write_json
 
 __all__ = ["Loads", "loads_of"]
 
@@ -51,10 +51,10 @@ def loads_of(runner: Runner, engine: Engine, config: Config) -> Loads:
 def _kept_at(folder: Path, inventory: Inventory) -> Path | None:
     """Where the answer of this state of the library is kept; None where there is no library."""
     try:
-        state = inventory.library.stat()
+        state = inventory.library_path.stat()
     except OSError:
         return None
-    key = json.dumps([_SCHEMA, str(inventory.library), state.st_size, state.st_mtime_ns, inventory.argv])
+    key = json.dumps([_SCHEMA, str(inventory.library_path), state.st_size, state.st_mtime_ns, inventory.argv])
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 

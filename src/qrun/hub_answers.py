@@ -63,7 +63,7 @@ def repo_of(body: bytes) -> RepoInfo:
         downloads=listing.downloads,
         last_modified=listing.last_modified,
         gated=listing.gated,
-        library=listing.library,
+        library_name=listing.library_name,
     )
 
 
@@ -85,7 +85,7 @@ def _listing(row: Any) -> RepoListing:
         downloads=_count(get("downloads")),
         last_modified=_text_or_none(get("lastModified")),
         gated=get("gated") not in (None, False),  # "auto" and "manual" name how access is granted
-        library=_text_or_none(get("library_name")),
+        library_name=_text_or_none(get("library_name")),
         paths=None if siblings is None else tuple(_text(_mapping(file).get("rfilename")) for file in _list(siblings)),
     )
 

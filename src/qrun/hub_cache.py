@@ -7,11 +7,12 @@ files are readable by this user alone.
 
 import hashlib
 import os
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from qrun.whole_file import write_whole
 
 __all__ = ["MOST_CACHE_BYTES", "Entry", "HubCache"]
 
@@ -60,7 +61,7 @@ class HubCache:
         content = _head(key, payload, time.time()) + payload
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_aside(path, content)
+            write_whole(path, content)
         except OSError:  # a full or read-only disk: the answer itself is in hand, the next run asks again
             return
         self._prune_sometimes(len(content))
@@ -108,17 +109,6 @@ def _parsed(content: bytes, key: str) -> Entry | None:
 
 def _digest(key: str, payload: bytes) -> bytes:
     return hashlib.sha256(key.encode() + b"\0" + payload).hexdigest().encode()
-
-
-def _write_aside(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix="writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _measured(folder: Path) -> list[tuple[float, int, Path]]:

@@ -17,7 +17,7 @@ class RepoListing:
     downloads: int | None = None
     last_modified: str | None = None  # ISO 8601, UTC
     gated: bool = False
-    library: str | None = None
+    library_name: str | None = None
     paths: tuple[str, ...] | None = None  # of its files, where the listing was asked for them
 
 
@@ -42,4 +42,4 @@ class RepoInfo:
     downloads: int | None = None
     last_modified: str | None = None
     gated: bool = False
-    library: str | None = None
+    library_name: str | None = None

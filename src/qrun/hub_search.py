@@ -214,7 +214,7 @@ def _stem(model_id: str) -> str:
 def _as_listing(info: RepoInfo) -> RepoListing:
     paths = tuple(file.path for file in info.files)
     return RepoListing(
-        info.repo_id, info.commit, info.tags, info.downloads, info.last_modified, info.gated, info.library, paths
+        info.repo_id, info.commit, info.tags, info.downloads, info.last_modified, info.gated, info.library_name, paths
     )
 
 
@@ -225,7 +225,7 @@ def _format(listing: RepoListing, tags: set[str]) -> Format:
     if listing.paths is None and "gguf" in words:
         return "gguf"
     for known in _NAMED_FORMATS:
-        if known in words or _TAG_OF_FORMAT.get(known, known) in tags or listing.library == known:
+        if known in words or _TAG_OF_FORMAT.get(known, known) in tags or listing.library_name == known:
             return known
     return "safetensors"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from qrun.hardware import Hardware
-from qrun.json_file import write_json
 from qrun.learned import NOTHING_LEARNED, Learned, Observation
 from qrun.pins import machine_of
+from qrun.whole_file import write_json
 
 __all__ = ["LearnedStore"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from qrun.hardware import Hardware
-from qrun.json_file import write_json
 from qrun.pin_json import KeptDecision, PinDamaged, decision_of, json_of
 from qrun.request import Request
+from qrun.whole_file import write_json
 
 __all__ = ["PinStore", "machine_of", "options_of", "request_of"]
 

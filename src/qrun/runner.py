@@ -112,11 +112,11 @@ class Inventory:
     """How to ask an engine what it loads: a command that prints JSON objects, one a line.
 
     `architectures` are names as llama.cpp has them, `tensor_types` numbers of a GGUF file's. The answer holds for
-    `library` as it is.
+    `library_path` as it is.
     """
 
     argv: tuple[str, ...]
-    library: Path
+    library_path: Path
 
 
 @dataclass(frozen=True, slots=True)

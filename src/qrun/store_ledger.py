@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from qrun.json_file import write_json
+from qrun.whole_file import write_json
 
 __all__ = ["Entry", "Ledger"]
 

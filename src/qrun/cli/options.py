@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
+from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import click
@@ -18,7 +19,7 @@ from qrun.model import FORMATS
 from qrun.quant import parse_quant
 from qrun.request import GOALS, KV_TYPES, PLACEMENTS, Request
 
-__all__ = ["request_options", "requests_options", "yes_option"]
+__all__ = ["hardware_option", "request_options", "requests_options", "yes_option"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -56,6 +57,18 @@ def yes_option(command: Callable[_P, _R]) -> Callable[_P, _R]:
     """`--yes`: the command is called with `assume_yes`."""
     return click.option(
         "--yes", "assume_yes", is_flag=True, help="Answer every question with yes: installing an engine."
+    )(command)
+
+
+def hardware_option(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """`--hardware`: the command is called with `hardware_file`, a built-in machine's name or a file."""
+    return click.option(
+        "--hardware",
+        "hardware_file",
+        type=click.Path(path_type=Path),
+        metavar="NAME|FILE",
+        help="Decide for the built-in machine NAME (qrun hardware --profiles), or the one that FILE (TOML) describes; "
+        "every engine that runs there counts as installed.",
     )(command)
 
 

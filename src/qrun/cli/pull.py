@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from qrun.cli.options import requests_options
+from qrun.cli.options import hardware_option, requests_options
 from qrun.config import Config, read_config
 from qrun.errors import QrunError, UsageError
 from qrun.here import Here, resolve_here
@@ -24,14 +24,7 @@ __all__ = ["pull"]
 
 @click.command()
 @requests_options
-@click.option(
-    "--hardware",
-    "hardware_file",
-    type=click.Path(path_type=Path),
-    metavar="NAME|FILE",
-    help="Decide for the built-in machine NAME (qrun hardware --profiles), or the one that FILE (TOML) describes; "
-    "every engine that runs there counts as installed.",
-)
+@hardware_option
 @click.option(
     "--update",
     is_flag=True,

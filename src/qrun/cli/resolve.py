@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from qrun.cli.options import request_options, yes_option
+from qrun.cli.options import hardware_option, request_options, yes_option
 from qrun.config import read_config
 from qrun.here import resolve_here
 from qrun.render_asking import show_asking
@@ -16,14 +16,7 @@ __all__ = ["resolve"]
 
 @click.command()
 @request_options
-@click.option(
-    "--hardware",
-    "hardware_file",
-    type=click.Path(path_type=Path),
-    metavar="NAME|FILE",
-    help="Decide for the built-in machine NAME (qrun hardware --profiles), or the one that FILE (TOML) describes; "
-    "every engine that runs there counts as installed.",
-)
+@hardware_option
 @yes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def resolve(

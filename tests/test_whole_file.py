@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from qrun.json_file import write_json
+from qrun.whole_file import write_json
 
 
 def test_the_new_document_takes_the_place_of_the_old(tmp_path):
