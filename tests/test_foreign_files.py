@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qrun.foreign_files import Places, find_foreign, foreign_path
+from qrun.foreign_files import Places, find_foreign
 from qrun.model import Candidate, ModelFile
 
 REPO = "quanter/Tiny-1B-GGUF"
@@ -15,6 +15,12 @@ BYTES = b"GGUF" + bytes(range(200))
 SHA256 = hashlib.sha256(BYTES).hexdigest()
 OTHER = hashlib.sha256(b"other").hexdigest()
 SHARDS = tuple(f"Q8_0/Tiny-1B-Q8_0-0000{n}-of-00002.gguf" for n in (1, 2))
+
+
+def foreign_path(candidate, places):
+    """The candidate's first file where another tool holds all of it."""
+    found = find_foreign(candidate, places)
+    return found.paths[0] if found else None
 
 
 def candidate(*paths: str, sha256: str | None = SHA256, repo_id: str | None = REPO, format_="gguf") -> Candidate:

@@ -15,7 +15,7 @@ from qrun.errors import UnsafeFile
 from qrun.model import Candidate, ModelFile
 from qrun.store_layout import check_paths
 
-__all__ = ["ForeignFiles", "Places", "Tool", "find_foreign", "foreign_path"]
+__all__ = ["ForeignFiles", "Places", "Tool", "find_foreign"]
 
 Tool = Literal["Ollama", "LM Studio", "llama.cpp"]
 
@@ -43,12 +43,6 @@ class ForeignFiles:
 
     tool: Tool
     paths: tuple[Path, ...]
-
-
-def foreign_path(candidate: Candidate, places: Places) -> Path | None:
-    """The candidate's first file where another tool holds all its files whole; None where none does."""
-    found = find_foreign(candidate, places)
-    return found.paths[0] if found else None
 
 
 def find_foreign(candidate: Candidate, places: Places) -> ForeignFiles | None:

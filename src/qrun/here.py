@@ -35,12 +35,10 @@ from qrun.quant import same_quant
 from qrun.request import Request
 from qrun.resolution import EngineState, Resolution
 from qrun.resolve import resolve
-from qrun.source import FoundModel, Report, Source, quiet
+from qrun.source import MOST_FINALISTS, FoundModel, Report, Source, quiet
 from qrun.stored_mark import stored_marked
 
 __all__ = ["Here", "resolve_here"]
-
-_MOST_FINALISTS = 3  # whose headers are read for one decision (DESIGN section 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +234,7 @@ def _finalists(resolution: Resolution) -> list[Candidate]:
         best = [one.candidate for one in sorted(too_large, key=lambda one: one.needed_bytes or 0)]
     else:
         return []
-    return [one for one in best[:_MOST_FINALISTS] if one.weights and one.weights.estimated]
+    return [one for one in best[:MOST_FINALISTS] if one.weights and one.weights.estimated]
 
 
 def _to_keep(question: _Question, found: FoundModel, resolution: Resolution) -> KeptDecision | None:

@@ -19,13 +19,13 @@ from qrun.model import Candidate, Defect, ModelFile, ModelShape
 from qrun.quant import label_bits
 from qrun.shape import ShapeUnknown
 from qrun.shape_config import params_of_config, shape_of_config
+from qrun.source import MOST_FINALISTS
 from qrun.store_layout import blob_key
 from qrun.units import MIB
 from qrun.weights import layer_of
 from qrun.weights_formula import Params, params_of, weights_by_formula
 
 __all__ = [
-    "MOST_FINALISTS",
     "MOST_HEADER_BYTES",
     "HeaderBudget",
     "HeaderReader",
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 MOST_HEADER_BYTES = 48 * MIB  # of one decision (DESIGN section 6)
-MOST_FINALISTS = 3
 _MAGIC = b"GGUF"
 # Bytes of a header per token of the vocabulary: 36 to 61 in the models looked at, of 49k to 262k tokens.
 _HEADER_BYTES_A_TOKEN = 60

@@ -11,7 +11,9 @@ from typing import Protocol
 from qrun.model import Candidate
 from qrun.names import ModelRef
 
-__all__ = ["Advance", "FoundModel", "Report", "Source", "quiet"]
+__all__ = ["MOST_FINALISTS", "Advance", "FoundModel", "Report", "Source", "quiet"]
+
+MOST_FINALISTS = 3  # candidates that are looked at closely for one decision (DESIGN section 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Source(Protocol):
     def sharpened(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """`candidates` with what only their files' headers tell (exact weights and shape), in the same order.
 
-        Of a handful, before the last word on them: each costs a read. Raises HubUnreachable.
+        Of at most MOST_FINALISTS, before the last word on them: each costs a read. Raises HubUnreachable.
         """
         ...
 

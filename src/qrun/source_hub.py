@@ -19,7 +19,7 @@ from qrun.local_repos import with_file
 from qrun.model import Candidate, ModelShape
 from qrun.model_folder import refuse_if_all_damaged
 from qrun.names import ModelRef
-from qrun.source import FoundModel, Report, quiet
+from qrun.source import MOST_FINALISTS, FoundModel, Report, quiet
 
 __all__ = ["HubSource"]
 
@@ -90,7 +90,6 @@ class HubSource:
         reader = self._reader
         if reader is None:  # nothing was found yet, so these are no candidates of the Hub
             return tuple(candidates)
-        from qrun.hub_shapes import MOST_FINALISTS  # `find` has imported it
 
         unread = [one for one in candidates if _key(one) not in self._sharpened]
         wanted = [one for one in unread if one.format == "gguf" and not one.defect]

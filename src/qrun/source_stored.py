@@ -87,7 +87,7 @@ class StoredSource:
         if not stored:
             hint = "Fetch it with qrun pull while the Hub can be reached."
             raise ModelNotFound(model.text, f"{self._cache_dir}, where nothing is stored", hint=hint)
-        return [_Named(repo, local_repo(repo.repo_id, _folder_with_card(repo))) for repo in stored]
+        return [_Named(repo, local_repo(repo.repo_id, repo.card_folder)) for repo in stored]
 
     def _at_revision(self, model: ModelRef, named: Sequence[_Named]) -> list[_Named]:
         """The repos with the snapshots of that revision alone."""
@@ -101,12 +101,6 @@ class StoredSource:
 
     def _folder_of(self, candidate: Candidate) -> Path:
         return RepoLayout(self._cache_dir, candidate.repo_id or "").snapshots / (candidate.revision or "")
-
-
-def _folder_with_card(repo: StoredRepo) -> Path:
-    """The first snapshot that has a README.md; where none has, the first of all."""
-    folders = [snapshot.folder for snapshot in repo.snapshots]
-    return next((folder for folder in folders if (folder / "README.md").is_file()), folders[0])
 
 
 def _matching(snapshots: Sequence[Snapshot], revision: str) -> tuple[Snapshot, ...]:

@@ -43,6 +43,12 @@ class StoredRepo:
     folder: Path
     snapshots: tuple[Snapshot, ...]
 
+    @property
+    def card_folder(self) -> Path:
+        """The first snapshot that has a README.md; where none has, the first of all, or the repo's own folder."""
+        folders = [snapshot.folder for snapshot in self.snapshots] or [self.folder]
+        return next((folder for folder in folders if (folder / "README.md").is_file()), folders[0])
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:

@@ -23,7 +23,7 @@ def stored_models(cache_dir: Path) -> tuple[StoredRepo, ...]:
 
 def stored_bases(cache_dir: Path) -> tuple[str, ...]:
     """The base models of which something is stored, each once."""
-    repos = [local_repo(repo.repo_id, _folder_with_card(repo)) for repo in stored_models(cache_dir)]
+    repos = [local_repo(repo.repo_id, repo.card_folder) for repo in stored_models(cache_dir)]
     return tuple(distinct(repo.bases[0] for repo in repos))
 
 
@@ -34,7 +34,7 @@ def repos_named(names: Iterable[str], cache_dir: Path) -> tuple[StoredRepo, ...]
     a file behind it, or a path.
     """
     stored = {repo.repo_id: repo for repo in stored_models(cache_dir)}
-    candidates = [local_repo(repo.repo_id, _folder_with_card(repo)) for repo in stored.values()]
+    candidates = [local_repo(repo.repo_id, repo.card_folder) for repo in stored.values()]
     found: dict[str, StoredRepo] = {}
     for name in names:
         model = _whole_repo(name)
@@ -57,8 +57,3 @@ def _whole_repo(name: str) -> ModelRef:
 def _holds_model(repo: StoredRepo) -> bool:
     in_snapshots = any(file.is_weights for snapshot in repo.snapshots for file in files_of(snapshot))
     return in_snapshots or bool(leftovers(repo))
-
-
-def _folder_with_card(repo: StoredRepo) -> Path:
-    folders = [snapshot.folder for snapshot in repo.snapshots] or [repo.folder]
-    return next((folder for folder in folders if (folder / "README.md").is_file()), folders[0])
